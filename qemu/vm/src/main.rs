@@ -1,0 +1,3 @@
+//! Boots a kernel with an initramfs of ours and judges what it did.
+
+fn main() {}

@@ -1,0 +1,206 @@
+//! Records that the BPF programs send: tasks from `iter/task`, events from the ring buffer.
+//!
+//! Every record starts with a [`Header`]. Only processes make events: a new thread, or the exit of
+//! a thread that leaves others alive, does not.
+//!
+//! A process is known by [`Key`]: pids are reused, a pid with its start time is not.
+
+#[cfg(feature = "bytemuck")]
+use bytemuck::{Pod, Zeroable};
+
+/// Most bytes of program path in an [`Exec`] record.
+pub const PATH_MAX: usize = 4096;
+/// Most bytes of arguments in an [`Exec`] record.
+pub const ARGS_MAX: usize = 16 * 1024;
+
+/// What a record is, in [`Header::kind`].
+pub mod kind {
+    /// A [`super::Task`] of the iterator.
+    pub const TASK: u32 = 1;
+    /// A [`super::Fork`].
+    pub const FORK: u32 = 2;
+    /// An [`super::Exec`].
+    pub const EXEC: u32 = 3;
+    /// A [`super::Exit`].
+    pub const EXIT: u32 = 4;
+}
+
+/// Start of every record.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "bytemuck", derive(Pod, Zeroable))]
+pub struct Header {
+    /// One of [`kind`].
+    pub kind: u32,
+    /// Bytes of the whole record, this header and what follows it included.
+    pub size: u32,
+    /// When, in nanoseconds of `CLOCK_BOOTTIME`.
+    pub time_ns: u64,
+}
+
+/// Names a process for ever, on this boot.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[cfg_attr(feature = "bytemuck", derive(Pod, Zeroable))]
+pub struct Key {
+    /// Start of the thread group, in nanoseconds of `CLOCK_BOOTTIME`: the leader's
+    /// `task_struct.start_boottime`.
+    ///
+    /// It survives an exec by another thread, which takes over the leader's start time.
+    pub start_ns: u64,
+    /// Thread group id, the pid of userland, in the initial pid namespace.
+    pub tgid: u32,
+    /// Always zero.
+    pub reserved: u32,
+}
+
+/// In [`Task::flags`].
+pub mod task_flag {
+    /// A kernel thread.
+    pub const KTHREAD: u32 = 1 << 0;
+    /// The leader has exited (other threads may live).
+    pub const EXITING: u32 = 1 << 1;
+    /// Every thread has exited: a zombie, or freed at once.
+    pub const DEAD: u32 = 1 << 2;
+}
+
+/// A process, as its thread group leader and `signal_struct` show it.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "bytemuck", derive(Pod, Zeroable))]
+pub struct Task {
+    /// Who.
+    pub key: Key,
+    /// `real_parent`'s process: the one that will be sent `SIGCHLD`; zero if none.
+    pub parent: Key,
+    /// `cgroup.kn.id` of the default hierarchy, 0 if unknown.
+    pub cgroup_id: u64,
+    /// CPU time in user mode, of the whole group, nanoseconds.
+    pub utime_ns: u64,
+    /// CPU time in kernel mode, of the whole group, nanoseconds.
+    pub stime_ns: u64,
+    /// Minor page faults of the whole group.
+    pub min_flt: u64,
+    /// Major page faults of the whole group.
+    pub maj_flt: u64,
+    /// Peak resident set, KiB (0 where the kernel no longer tells).
+    pub maxrss_kib: u64,
+    /// Process group id, initial namespace.
+    pub pgid: u32,
+    /// Session id, initial namespace.
+    pub sid: u32,
+    /// Real user id.
+    pub uid: u32,
+    /// Real group id.
+    pub gid: u32,
+    /// Effective user id.
+    pub euid: u32,
+    /// Effective group id.
+    pub egid: u32,
+    /// Inode number of the pid namespace the task lives in.
+    pub pid_ns: u32,
+    /// Its tgid in that namespace.
+    pub ns_tgid: u32,
+    /// Threads alive.
+    pub threads: u32,
+    /// Wait status (`WIFEXITED` and friends) once the process is [`task_flag::DEAD`].
+    pub exit_status: u32,
+    /// Controlling terminal, `major << 20 | minor`; 0 if none.
+    pub tty: u32,
+    /// [`task_flag`]s.
+    pub flags: u32,
+    /// `task_struct.comm` of the leader, NUL padded.
+    pub comm: [u8; 16],
+}
+
+/// One line of the task iterator: a thread group.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "bytemuck", derive(Pod, Zeroable))]
+pub struct TaskRecord {
+    /// With [`kind::TASK`].
+    pub header: Header,
+    /// The process.
+    pub task: Task,
+}
+
+/// A process was made; it has not run yet.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "bytemuck", derive(Pod, Zeroable))]
+pub struct Fork {
+    /// With [`kind::FORK`].
+    pub header: Header,
+    /// The process that called fork, vfork or clone: not its parent if `CLONE_PARENT` was given.
+    pub forker: Key,
+    /// The child.
+    pub child: Task,
+}
+
+/// In [`Exec::flags`].
+pub mod exec_flag {
+    /// The arguments are longer than [`super::ARGS_MAX`]: the first bytes are here.
+    pub const ARGS_TRUNCATED: u32 = 1 << 0;
+    /// A page with arguments was not in memory: what could be read is here.
+    pub const ARGS_UNREADABLE: u32 = 1 << 1;
+    /// The path is longer than [`super::PATH_MAX`], or could not be read.
+    pub const PATH_TRUNCATED: u32 = 1 << 2;
+}
+
+/// A process runs a new program.
+///
+/// `path_len` bytes of path (as it was given to execve, no NUL) follow, then `args_len` bytes of
+/// arguments, each ended by a NUL.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "bytemuck", derive(Pod, Zeroable))]
+pub struct Exec {
+    /// With [`kind::EXEC`].
+    pub header: Header,
+    /// The process, with its new `comm`.
+    pub task: Task,
+    /// Thread id of the caller before the exec; not `task.key.tgid` if it was not the leader.
+    pub old_tid: u32,
+    /// Bytes of path in this record.
+    pub path_len: u32,
+    /// Bytes of arguments in this record.
+    pub args_len: u32,
+    /// Bytes of arguments the program was given.
+    pub args_total: u32,
+    /// [`exec_flag`]s.
+    pub flags: u32,
+    /// Always zero.
+    pub reserved: u32,
+}
+
+/// The last thread of a process has exited.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "bytemuck", derive(Pod, Zeroable))]
+pub struct Exit {
+    /// With [`kind::EXIT`].
+    pub header: Header,
+    /// The process, with its exit status and its final resource usage.
+    pub task: Task,
+}
+
+/// What the event programs counted, ring buffer or not: what was seen, and what found no room.
+///
+/// One per CPU; the sums over the CPUs are the truth.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "bytemuck", derive(Pod, Zeroable))]
+pub struct Counters {
+    /// Forks of processes seen.
+    pub fork: u64,
+    /// Execs seen.
+    pub exec: u64,
+    /// Exits of processes seen.
+    pub exit: u64,
+    /// Forks that found no room in the ring buffer.
+    pub fork_lost: u64,
+    /// Execs that found no room in the ring buffer.
+    pub exec_lost: u64,
+    /// Exits that found no room in the ring buffer.
+    pub exit_lost: u64,
+}

@@ -1,0 +1,3 @@
+//! Every process on a Linux machine, the short-lived ones included.
+
+fn main() {}

@@ -1,0 +1,1 @@
+//! Client of /dev/pidlist, the PID set in the kernel.

@@ -1,0 +1,1 @@
+//! Every process: the living, and for a while those that have exited.

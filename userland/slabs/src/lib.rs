@@ -1,0 +1,1 @@
+//! Slab caches, from the BPF iterator or from /proc/slabinfo.
