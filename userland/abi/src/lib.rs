@@ -8,6 +8,7 @@
 
 #![no_std]
 
+pub mod layout;
 pub mod pidset;
 pub mod record;
 pub mod slab;

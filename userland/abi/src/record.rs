@@ -62,6 +62,8 @@ pub mod task_flag {
     pub const EXITING: u32 = 1 << 1;
     /// Every thread has exited: a zombie, or freed at once.
     pub const DEAD: u32 = 1 << 2;
+    /// More threads than a BPF program can walk: times and faults are lower bounds.
+    pub const USAGE_PARTIAL: u32 = 1 << 3;
 }
 
 /// A process, as its thread group leader and `signal_struct` show it.
@@ -75,15 +77,20 @@ pub struct Task {
     pub parent: Key,
     /// `cgroup.kn.id` of the default hierarchy, 0 if unknown.
     pub cgroup_id: u64,
-    /// CPU time in user mode, of the whole group, nanoseconds.
+    /// CPU time in user mode, of the whole group, nanoseconds, as the kernel samples it: by ticks
+    /// on most machines, so 0 for most short lives. See [`Task::cpu_times_ns`].
     pub utime_ns: u64,
-    /// CPU time in kernel mode, of the whole group, nanoseconds.
+    /// CPU time in kernel mode, like `utime_ns`.
     pub stime_ns: u64,
+    /// CPU time of the whole group, nanoseconds, as the scheduler measures it. What a thread has
+    /// run since its last accounting (a context switch or a tick) is not in it yet.
+    pub runtime_ns: u64,
     /// Minor page faults of the whole group.
     pub min_flt: u64,
     /// Major page faults of the whole group.
     pub maj_flt: u64,
-    /// Peak resident set, KiB (0 where the kernel no longer tells).
+    /// Peak resident set, KiB: exact in an [`Exit`]; before, the peak that the kernel has noted
+    /// so far, which it does when memory shrinks (0 before).
     pub maxrss_kib: u64,
     /// Process group id, initial namespace.
     pub pgid: u32,
@@ -101,7 +108,7 @@ pub struct Task {
     pub pid_ns: u32,
     /// Its tgid in that namespace.
     pub ns_tgid: u32,
-    /// Threads alive.
+    /// Threads that have not exited.
     pub threads: u32,
     /// Wait status (`WIFEXITED` and friends) once the process is [`task_flag::DEAD`].
     pub exit_status: u32,
@@ -111,6 +118,25 @@ pub struct Task {
     pub flags: u32,
     /// `task_struct.comm` of the leader, NUL padded.
     pub comm: [u8; 16],
+}
+
+impl Task {
+    /// User and system CPU time, nanoseconds: the measured `runtime_ns`, divided like the sampled
+    /// `utime_ns` and `stime_ns`. This is what `getrusage(2)` tells (`cputime_adjust()` of the
+    /// kernel, without its memory of earlier answers).
+    pub fn cpu_times_ns(&self) -> (u64, u64) {
+        let (user, system, run) = (self.utime_ns, self.stime_ns, self.runtime_ns);
+        if system == 0 {
+            return (run, 0);
+        }
+        if user == 0 {
+            return (0, run);
+        }
+        let share = u128::from(run) * u128::from(system) / (u128::from(user) + u128::from(system));
+        // At most `run`, as `system` is at most the sum.
+        let system = share as u64;
+        (run - system, system)
+    }
 }
 
 /// One line of the task iterator: a thread group.
@@ -141,7 +167,7 @@ pub struct Fork {
 pub mod exec_flag {
     /// The arguments are longer than [`super::ARGS_MAX`]: the first bytes are here.
     pub const ARGS_TRUNCATED: u32 = 1 << 0;
-    /// A page with arguments was not in memory: what could be read is here.
+    /// A page with arguments was not in memory: what precedes it is here.
     pub const ARGS_UNREADABLE: u32 = 1 << 1;
     /// The path is longer than [`super::PATH_MAX`], or could not be read.
     pub const PATH_TRUNCATED: u32 = 1 << 2;
@@ -150,7 +176,7 @@ pub mod exec_flag {
 /// A process runs a new program.
 ///
 /// `path_len` bytes of path (as it was given to execve, no NUL) follow, then `args_len` bytes of
-/// arguments, each ended by a NUL.
+/// arguments, each ended by a NUL (the last one perhaps not, if a flag says that some are missing).
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[cfg_attr(feature = "bytemuck", derive(Pod, Zeroable))]
