@@ -1,0 +1,426 @@
+//! The scenarios of the field: each is something that such caches got wrong.
+
+use super::*;
+use crate::{ImageSource, TICK_NS};
+
+const SECOND: u64 = 1_000_000_000;
+
+fn key(tgid: u32, start_ns: u64) -> Key {
+    Key { start_ns, tgid }
+}
+
+fn seen(key: Key, parent: Option<Key>) -> Sighting {
+    Sighting {
+        parent,
+        ..Sighting::new(key, Precision::Nanosecond)
+    }
+}
+
+fn image(block: &[u8]) -> Image {
+    Image {
+        path: Some((*b"/bin/x").into()),
+        block: block.into(),
+        args_total: block.len() as u64,
+        args_truncated: false,
+        args_unreadable: false,
+        source: ImageSource::Exec,
+    }
+}
+
+/// A cache with init (1) and a shell (10) whose parent it is.
+fn shell() -> (Cache, Key, Key) {
+    let mut cache = Cache::default();
+    let (init, shell) = (key(1, 5), key(10, 100));
+    cache.merge(&[seen(init, None), seen(shell, Some(init))], 200, 201);
+    (cache, init, shell)
+}
+
+fn exited(key: Key, parent: Option<Key>, status: u32) -> Sighting {
+    Sighting {
+        dead: true,
+        exit_status: Some(status),
+        ..seen(key, parent)
+    }
+}
+
+#[test]
+fn a_short_life_is_kept_whole() {
+    let (mut cache, _, shell) = shell();
+    let child = key(11, 1000);
+    assert_eq!(
+        cache.on_fork(1000, &seen(child, Some(shell)), Some(shell)),
+        Outcome::Applied
+    );
+    cache.on_exec(1100, &seen(child, Some(shell)), image(b"true\0arg\0"));
+    cache.on_exit(2000, &exited(child, Some(shell), 3 << 8));
+    let process = cache.get(child).unwrap();
+    assert_eq!(process.exit.unwrap().code(), Some(3));
+    assert_eq!(process.lifetime_ns(9999), Some(1000));
+    assert_eq!(process.parent_at_fork, Some(shell));
+    assert_eq!(cache.parent(process), Some(shell));
+    let args: Vec<&[u8]> = process.image.as_ref().unwrap().args().collect();
+    assert_eq!(args, [b"true".as_slice(), b"arg"]);
+    assert_eq!((cache.alive(), cache.len()), (2, 3));
+    cache.check().unwrap();
+}
+
+#[test]
+fn late_fork_makes_no_ghost() {
+    let (mut cache, _, shell) = shell();
+    let child = key(11, 1000);
+    cache.on_exit(2000, &exited(child, None, 0));
+    // While the dead is here, the fork tells whose child it was.
+    assert_eq!(
+        cache.on_fork(1000, &seen(child, Some(shell)), Some(shell)),
+        Outcome::Applied
+    );
+    assert!(!cache.get(child).unwrap().is_alive());
+    assert_eq!(cache.get(child).unwrap().parent_at_fork, Some(shell));
+    // And when it is gone, it stays gone.
+    cache.expire(2000 + 5 * SECOND);
+    assert_eq!(cache.get(child), None);
+    assert_eq!(
+        cache.on_fork(1000, &seen(child, Some(shell)), Some(shell)),
+        Outcome::Stale
+    );
+    assert_eq!(
+        cache.on_exec(1001, &seen(child, Some(shell)), image(b"")),
+        Outcome::Stale
+    );
+    assert_eq!(cache.on_exit(2000, &exited(child, None, 0)), Outcome::Stale);
+    assert_eq!(
+        cache.preload(&seen(child, Some(shell)), 1500),
+        Outcome::Known
+    );
+    assert_eq!((cache.get(child), cache.alive()), (None, 2));
+    cache.check().unwrap();
+}
+
+#[test]
+fn late_fork_makes_no_ghost_when_its_tombstone_is_gone() {
+    let mut cache = Cache::new(Settings {
+        tombstones: 1,
+        ..Settings::default()
+    });
+    for pid in 1..=3 {
+        let child = key(pid, 1000);
+        cache.on_fork(1000, &seen(child, None), None);
+        cache.on_exit(2000 + u64::from(pid), &exited(child, None, 0));
+    }
+    cache.expire(100 * SECOND);
+    assert_eq!(
+        cache.on_fork(1000, &seen(key(1, 1000), None), None),
+        Outcome::Stale
+    );
+    assert!(
+        cache.needs_repair(),
+        "what cannot be told is left to a walk"
+    );
+    cache.check().unwrap();
+}
+
+#[test]
+fn lost_exit_is_noticed_by_the_walk() {
+    let (mut cache, init, shell) = shell();
+    let child = key(11, 1000);
+    cache.on_fork(1000, &seen(child, Some(shell)), Some(shell));
+    let repair = cache.merge(&[seen(init, None), seen(shell, Some(init))], 3000, 3100);
+    assert_eq!(repair.ended, [child]);
+    let exit = cache.get(child).unwrap().exit.unwrap();
+    assert_eq!(
+        (exit.time_ns, exit.status, exit.observed),
+        (None, None, false)
+    );
+    // The event comes after all, and knows more.
+    cache.on_exit(2500, &exited(child, Some(shell), 9));
+    let exit = cache.get(child).unwrap().exit.unwrap();
+    assert_eq!((exit.time_ns, exit.signal()), (Some(2500), Some(9)));
+    cache.check().unwrap();
+}
+
+#[test]
+fn a_process_younger_than_the_walk_outlives_it() {
+    let (mut cache, init, shell) = shell();
+    let child = key(11, 3050);
+    cache.on_fork(3050, &seen(child, Some(shell)), Some(shell));
+    let repair = cache.merge(&[seen(init, None), seen(shell, Some(init))], 3000, 3100);
+    assert!(repair.is_empty());
+    assert!(cache.get(child).unwrap().is_alive());
+}
+
+#[test]
+fn a_walk_older_than_the_exit_revives_nobody() {
+    let (mut cache, init, shell) = shell();
+    let child = key(11, 1000);
+    cache.on_fork(1000, &seen(child, Some(shell)), Some(shell));
+    cache.on_exit(3050, &exited(child, Some(shell), 0));
+    let walk = [
+        seen(init, None),
+        seen(shell, Some(init)),
+        seen(child, Some(shell)),
+    ];
+    assert!(cache.merge(&walk, 3000, 3100).is_empty());
+    // Nor does a later one that sees it between its exit and its end as a zombie.
+    assert!(cache.merge(&walk, 4000, 4100).is_empty());
+    assert!(!cache.get(child).unwrap().is_alive());
+}
+
+#[test]
+fn a_wrong_conclusion_is_taken_back() {
+    let (mut cache, init, shell) = shell();
+    cache.merge(&[seen(init, None)], 3000, 3100);
+    assert!(!cache.get(shell).unwrap().is_alive());
+    let repair = cache.merge(&[seen(init, None), seen(shell, Some(init))], 4000, 4100);
+    assert_eq!(repair.revived, [shell]);
+    assert_eq!(cache.alive(), 2);
+    cache.check().unwrap();
+    // Its old place among the dead must not take it away.
+    cache.expire(100 * SECOND);
+    assert!(cache.get(shell).unwrap().is_alive());
+    cache.check().unwrap();
+}
+
+#[test]
+fn retention_is_bounded_and_never_refuses_the_living() {
+    let mut cache = Cache::new(Settings {
+        keep_exited_ns: None,
+        max_processes: 100,
+        ..Settings::default()
+    });
+    for pid in 1..=1000 {
+        let child = key(pid, u64::from(pid));
+        cache.on_fork(u64::from(pid), &seen(child, None), None);
+        cache.on_exit(u64::from(pid), &exited(child, None, 0));
+    }
+    assert_eq!(cache.len(), 100);
+    assert_eq!(cache.counters().evicted, 900);
+    assert!(
+        cache.get(key(1000, 1000)).is_some(),
+        "the first to die go first"
+    );
+    for pid in 2001..=2200 {
+        let child = key(pid, u64::from(pid));
+        cache.on_fork(u64::from(pid), &seen(child, None), None);
+    }
+    assert_eq!((cache.len(), cache.alive()), (200, 200));
+    cache.check().unwrap();
+}
+
+#[test]
+fn bytes_are_bounded() {
+    let bound = 1 << 20;
+    let mut cache = Cache::new(Settings {
+        keep_exited_ns: None,
+        max_bytes: bound,
+        ..Settings::default()
+    });
+    for pid in 1..=10_000 {
+        let child = key(pid, u64::from(pid));
+        cache.on_fork(u64::from(pid), &seen(child, None), None);
+        cache.on_exec(u64::from(pid), &seen(child, None), image(&[b'x'; 10_000]));
+        cache.on_exit(u64::from(pid), &exited(child, None, 0));
+        assert!(cache.bytes() <= bound);
+    }
+    cache.check().unwrap();
+}
+
+#[test]
+fn an_entry_with_200_bytes_of_arguments_fits_1024() {
+    let mut cache = Cache::default();
+    cache.on_exec(1, &seen(key(1, 1), None), image(&[b'x'; 200]));
+    assert!(cache.bytes() <= 1024, "{} bytes", cache.bytes());
+}
+
+#[test]
+fn parents_are_never_invented() {
+    let (mut cache, init, shell) = shell();
+    let child = key(11, 1000);
+    cache.on_exec(1100, &seen(child, None), image(b""));
+    let process = cache.get(child).unwrap();
+    assert_eq!(
+        (process.parent_at_fork, cache.parent(process)),
+        (None, None)
+    );
+    assert_eq!(cache.lineage(child), None);
+    // Reparenting changes the parent of now, and not the one at fork.
+    let child = key(12, 2000);
+    cache.on_fork(2000, &seen(child, Some(shell)), Some(shell));
+    cache.on_exit(2100, &exited(shell, Some(init), 0));
+    let process = cache.get(child).unwrap();
+    assert_eq!(
+        cache.parent(process),
+        None,
+        "whom the kernel chose is not known yet"
+    );
+    cache.on_exec(2200, &seen(child, Some(init)), image(b""));
+    let process = cache.get(child).unwrap();
+    assert_eq!(
+        (process.parent_at_fork, cache.parent(process)),
+        (Some(shell), Some(init))
+    );
+    assert_eq!(cache.lineage(child), Some(shell));
+    cache.check().unwrap();
+}
+
+#[test]
+fn clone_parent_keeps_forker_and_parent_apart() {
+    let (mut cache, init, shell) = shell();
+    let child = key(11, 1000);
+    cache.on_fork(1000, &seen(child, Some(init)), Some(shell));
+    let process = cache.get(child).unwrap();
+    assert_eq!(
+        (process.parent_at_fork, process.forker),
+        (Some(init), Some(shell))
+    );
+}
+
+#[test]
+fn a_reused_pid_is_a_new_process() {
+    let (mut cache, _, shell) = shell();
+    let (first, second) = (key(11, 1000), key(11, 2000));
+    cache.on_fork(1000, &seen(first, Some(shell)), Some(shell));
+    // The exit of the first is lost: the second proves it.
+    cache.on_fork(2000, &seen(second, Some(shell)), Some(shell));
+    assert!(!cache.get(first).unwrap().is_alive());
+    assert_eq!(cache.counters().ended, 1);
+    assert_eq!(cache.by_pid(11).unwrap().key(), second);
+    // A late fork of the first changes nothing, a late exit says how it ended.
+    cache.on_fork(1000, &seen(first, Some(shell)), Some(shell));
+    cache.on_exit(1500, &exited(first, Some(shell), 7 << 8));
+    assert_eq!(cache.get(first).unwrap().exit.unwrap().code(), Some(7));
+    assert!(cache.get(second).unwrap().is_alive());
+    cache.check().unwrap();
+    cache.on_exit(2500, &exited(second, Some(shell), 0));
+    cache.expire(2000 + 6 * SECOND);
+    assert_eq!(cache.by_pid(11), None);
+    cache.check().unwrap();
+}
+
+#[test]
+fn two_clocks_do_not_make_two_processes() {
+    let exact = key(11, 123 * TICK_NS + 4567);
+    let tick = Key {
+        start_ns: 123 * TICK_NS,
+        ..exact
+    };
+    let by_tick = Sighting::new(tick, Precision::Tick);
+
+    // First the event, then /proc.
+    let mut cache = Cache::default();
+    cache.on_fork(exact.start_ns, &seen(exact, None), None);
+    assert_eq!(cache.preload(&by_tick, exact.start_ns + 1), Outcome::Known);
+    assert_eq!((cache.len(), cache.by_pid(11).unwrap().key()), (1, exact));
+
+    // First /proc, then the event; the children follow to the better key.
+    let mut cache = Cache::default();
+    let child = Key {
+        start_ns: 200 * TICK_NS,
+        tgid: 12,
+    };
+    let parent = Some(tick);
+    let walk = [
+        Sighting {
+            parent,
+            ..Sighting::new(child, Precision::Tick)
+        },
+        by_tick,
+    ];
+    cache.merge(&walk, 300 * TICK_NS, 300 * TICK_NS);
+    cache.on_exec(400 * TICK_NS, &seen(exact, None), image(b""));
+    assert_eq!((cache.len(), cache.by_pid(11).unwrap().key()), (2, exact));
+    assert_eq!(
+        cache.children(exact).map(Process::pid).collect::<Vec<_>>(),
+        [12]
+    );
+    assert_eq!(cache.parent(cache.by_pid(12).unwrap()), Some(exact));
+    // And stay one under the next walk.
+    assert!(cache.merge(&walk, 500 * TICK_NS, 500 * TICK_NS).is_empty());
+    assert_eq!(cache.parent(cache.by_pid(12).unwrap()), Some(exact));
+    cache.check().unwrap();
+}
+
+#[test]
+fn start_up_neither_loses_nor_doubles() {
+    // Attached at 1000, walked at 2000: events of the meantime are drained before the merge.
+    let mut cache = Cache::default();
+    let (init, early, late, brief) = (key(1, 5), key(20, 1500), key(21, 2500), key(22, 1200));
+    cache.on_fork(1200, &seen(brief, Some(init)), Some(init));
+    cache.on_fork(1500, &seen(early, Some(init)), Some(init));
+    cache.on_exit(2100, &exited(brief, Some(init), 0));
+    cache.on_fork(2500, &seen(late, Some(init)), Some(init));
+    let walk = [
+        seen(init, None),
+        seen(early, Some(init)),
+        seen(brief, Some(init)),
+    ];
+    let repair = cache.merge(&walk, 2000, 2600);
+    assert_eq!(
+        repair,
+        Repair {
+            added: vec![init],
+            ..Repair::default()
+        }
+    );
+    assert_eq!((cache.alive(), cache.len()), (3, 4));
+    assert_eq!(cache.children(init).count(), 3);
+    cache.check().unwrap();
+}
+
+#[test]
+fn a_leader_that_exits_first_leaves_a_living_process() {
+    let (mut cache, init, shell) = shell();
+    let walk = [
+        seen(init, None),
+        Sighting {
+            leader_exited: true,
+            threads: 3,
+            ..seen(shell, Some(init))
+        },
+    ];
+    assert!(cache.merge(&walk, 3000, 3000).is_empty());
+    let process = cache.get(shell).unwrap();
+    assert!(process.is_alive() && process.seen.leader_exited);
+}
+
+#[test]
+fn a_zombie_is_dead_and_says_how() {
+    let (mut cache, init, shell) = shell();
+    let child = key(11, 1000);
+    cache.on_fork(1000, &seen(child, Some(shell)), Some(shell));
+    let walk = [
+        seen(init, None),
+        seen(shell, Some(init)),
+        exited(child, Some(shell), 4 << 8),
+    ];
+    assert_eq!(cache.merge(&walk, 3000, 3000).ended, [child]);
+    assert_eq!(cache.get(child).unwrap().exit.unwrap().code(), Some(4));
+    // It is forgotten in time, though it is still there.
+    cache.expire(3000 + 5 * SECOND);
+    assert!(cache.merge(&walk, 6 * SECOND, 6 * SECOND).is_empty());
+    assert_eq!(cache.get(child), None);
+    cache.check().unwrap();
+}
+
+#[test]
+fn a_forked_child_runs_its_forkers_program() {
+    let (mut cache, _, shell) = shell();
+    cache.set_image(shell, image(b"sh\0"));
+    let child = key(11, 1000);
+    cache.on_fork(1000, &seen(child, Some(shell)), Some(shell));
+    assert_eq!(
+        cache.get(child).unwrap().image,
+        cache.get(shell).unwrap().image
+    );
+    assert_eq!(cache.get(child).unwrap().execs, 0);
+}
+
+#[test]
+fn losses_ask_for_a_walk() {
+    let (mut cache, init, shell) = shell();
+    assert!(!cache.needs_repair());
+    cache.on_lost(1, 0, 2);
+    assert!(cache.needs_repair());
+    assert_eq!(cache.counters().lost(), 3);
+    cache.merge(&[seen(init, None), seen(shell, Some(init))], 3000, 3000);
+    assert!(!cache.needs_repair());
+}
