@@ -1,0 +1,159 @@
+//! Fork, exec and exit of processes, into one ring buffer, in the order in which they happen.
+//!
+//! Nothing is lost in silence. A record that finds no room is counted. Since tracepoints leave
+//! preemption on (7.1), a program may be preempted by a task that hits the same tracepoint on the
+//! same CPU; the kernel then does not run it a second time and counts a "recursion miss", which
+//! the loader reads. This same rule makes a per-CPU scratch room and per-CPU counters safe.
+//!
+//! Exits are the last to be dropped, as a lost one leaves a ghost: forks and execs leave an eighth
+//! of the ring to them.
+
+use pidlist_abi::record::{ARGS_MAX, Exec, Exit, Fork, PATH_MAX, exec_flag, kind};
+
+use crate::{
+    kernel::{Object, kernel_string, user_bytes},
+    layout::task,
+    maps::{self, Scratch},
+    program::Arguments,
+    task::{Usage, describe, header, key},
+};
+
+/// `sched_process_fork(parent, child)`: the child has not run yet.
+#[inline(always)]
+pub fn fork(arguments: Arguments) {
+    let (Some(forker), Some(child)) = (arguments.object(0), arguments.object(1)) else {
+        return;
+    };
+    if child.u32(task!(pid)) != child.u32(task!(tgid)) {
+        return;
+    }
+    let sent = maps::has_room()
+        && maps::send(|fork: &mut Fork| {
+            fork.header = header::<Fork>(kind::FORK);
+            fork.forker = key(forker);
+            describe(&mut fork.child, child, Usage::OneThread);
+        });
+    maps::count(|counters| {
+        counters.fork += 1;
+        counters.fork_lost += u64::from(!sent);
+    });
+}
+
+/// `sched_process_exit(task, group_dead)`: the memory is still there, the exit code is set.
+#[inline(always)]
+pub fn exit(arguments: Arguments) {
+    let Some(task) = arguments.object(0) else {
+        return;
+    };
+    let last = if task!(has_group_dead) == 1 {
+        arguments.word(1) & 0xff != 0
+    } else {
+        // Before 6.16. When the last threads exit at once, more than one of them may see zero.
+        task.object(task!(signal))
+            .is_some_and(|signal| signal.u32(task!(live)) == 0)
+    };
+    if !last {
+        return;
+    }
+    let sent = maps::send(|exit: &mut Exit| {
+        exit.header = header::<Exit>(kind::EXIT);
+        describe(&mut exit.task, task, Usage::AllThreads);
+    });
+    maps::count(|counters| {
+        counters.exit += 1;
+        counters.exit_lost += u64::from(!sent);
+    });
+}
+
+/// `sched_process_exec(task, old_pid, bprm)`: the new program is in memory and has not run yet.
+#[inline(always)]
+pub fn exec(arguments: Arguments) {
+    let (Some(task), Some(bprm)) = (arguments.object(0), arguments.object(2)) else {
+        return;
+    };
+    let sent = maps::has_room()
+        && match maps::scratch() {
+            Some(scratch) => {
+                let len = exec_record(scratch, task, arguments.word(1) as u32, bprm);
+                maps::send_scratch(scratch, len)
+            }
+            None => false,
+        };
+    maps::count(|counters| {
+        counters.exec += 1;
+        counters.exec_lost += u64::from(!sent);
+    });
+}
+
+/// Puts the record together; returns its bytes.
+#[inline(always)]
+fn exec_record(scratch: *mut Scratch, task: Object, old_tid: u32, bprm: Object) -> u64 {
+    let (exec, data) = maps::split(scratch);
+    let mut flags = 0;
+
+    let filename = bprm.u64(task!(bprm_filename));
+    let with_nul = kernel_string(data, PATH_MAX as u32, filename);
+    let path_len = if with_nul > 0 { with_nul as u64 - 1 } else { 0 };
+    if with_nul <= 0 || with_nul == PATH_MAX as i64 {
+        flags |= exec_flag::PATH_TRUNCATED;
+    }
+    // For the verifier: the helper never returns more than it was given room.
+    let path_len = path_len & (PATH_MAX as u64 - 1);
+
+    let (mut total, mut args_len) = (0, 0);
+    if let Some(mm) = task.object(task!(mm)) {
+        let start = mm.u64(task!(arg_start));
+        total = mm.u64(task!(arg_end)).saturating_sub(start);
+        let wanted = if total > ARGS_MAX as u64 {
+            flags |= exec_flag::ARGS_TRUNCATED;
+            ARGS_MAX as u64
+        } else {
+            total
+        };
+        args_len = read_args(maps::at(data, path_len), start, wanted);
+        if args_len < wanted {
+            flags |= exec_flag::ARGS_UNREADABLE;
+        }
+    }
+
+    let len = size_of::<Exec>() as u64 + path_len + args_len;
+    exec.header = header::<Exec>(kind::EXEC);
+    exec.header.size = len as u32;
+    describe(&mut exec.task, task, Usage::OneThread);
+    exec.old_tid = old_tid;
+    exec.path_len = path_len as u32;
+    exec.args_len = args_len as u32;
+    exec.args_total = total as u32;
+    exec.flags = flags;
+    exec.reserved = 0;
+    len
+}
+
+/// Reads up to `wanted` bytes of arguments, as many as are in memory; returns how many.
+#[inline(always)]
+fn read_args(out: *mut u8, start: u64, wanted: u64) -> u64 {
+    const PAGE: u64 = 4096;
+    if user_bytes(out, wanted as u32, start) {
+        return wanted;
+    }
+    // A page is missing, and this program cannot fault it in.
+    let mut done = 0;
+    for _ in 0..=ARGS_MAX as u64 / PAGE {
+        let address = start + done;
+        let left = wanted - done;
+        let to_page_end = PAGE - (address & (PAGE - 1));
+        let step = if left < to_page_end {
+            left
+        } else {
+            to_page_end
+        };
+        if done >= ARGS_MAX as u64 || step == 0 || step > PAGE {
+            break;
+        }
+        if !user_bytes(maps::at(out, done), step as u32, address) {
+            break;
+        }
+        done += step;
+    }
+    done
+}

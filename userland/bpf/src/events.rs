@@ -1,0 +1,347 @@
+//! Forks, execs and exits, from the ring buffer.
+
+use std::{
+    fs, io,
+    os::fd::{AsFd, AsRawFd as _, BorrowedFd},
+    time::Duration,
+};
+
+use aya::{
+    Ebpf, EbpfLoader,
+    maps::{Map, MapData, PerCpuArray, RingBuf},
+    programs::BtfTracePoint,
+};
+use pidlist_abi::record::{self, Exec, Exit, Fork, Header, kind};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+
+use crate::{Error, layout::Kernel, object::Object};
+
+/// How events are recorded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Options {
+    /// Bytes of the ring buffer, made a power of two of at least a page. An eighth is for exits
+    /// alone. A short-lived process takes about 1 KiB.
+    pub ring_bytes: u32,
+    /// When [`Events`] becomes readable.
+    pub wake: Wake,
+}
+
+impl Default for Options {
+    /// 8 MiB, and a wake-up as soon as there is something.
+    fn default() -> Self {
+        Self {
+            ring_bytes: 8 << 20,
+            wake: Wake::AtOnce,
+        }
+    }
+}
+
+/// When the reader is woken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wake {
+    /// By the first record after it has caught up.
+    AtOnce,
+    /// When the ring holds this many bytes. Less work, but the reader has to come by on its own
+    /// from time to time, with a timeout.
+    AtBytes(u32),
+}
+
+/// One event, as it lies in the ring buffer.
+#[derive(Clone, Copy, Debug)]
+pub enum Event<'a> {
+    /// A process was made; it has not run yet.
+    Fork(&'a Fork),
+    /// A process runs a new program, which has not run yet.
+    Exec {
+        /// The record.
+        exec: &'a Exec,
+        /// The path as it was given to execve, without NUL.
+        path: &'a [u8],
+        /// The arguments, each ended by a NUL; see [`record::exec_flag`] for what may be missing.
+        args: &'a [u8],
+    },
+    /// The last thread of a process has exited.
+    Exit(&'a Exit),
+}
+
+impl<'a> Event<'a> {
+    /// None if the bytes are no record.
+    fn parse(bytes: &'a [u8]) -> Option<Self> {
+        let header: &Header = cast(bytes)?;
+        if header.size as usize != bytes.len() {
+            return None;
+        }
+        match header.kind {
+            kind::FORK => whole(bytes).map(Self::Fork),
+            kind::EXIT => whole(bytes).map(Self::Exit),
+            kind::EXEC => {
+                let exec: &Exec = cast(bytes)?;
+                let rest = &bytes[size_of::<Exec>()..];
+                let (path, args) = rest.split_at_checked(exec.path_len as usize)?;
+                (args.len() == exec.args_len as usize).then_some(Self::Exec { exec, path, args })
+            }
+            _ => None,
+        }
+    }
+
+    /// The head of the record.
+    pub fn header(&self) -> &Header {
+        match self {
+            Self::Fork(fork) => &fork.header,
+            Self::Exec { exec, .. } => &exec.header,
+            Self::Exit(exit) => &exit.header,
+        }
+    }
+}
+
+fn whole<T: bytemuck::AnyBitPattern>(bytes: &[u8]) -> Option<&T> {
+    bytemuck::try_from_bytes(bytes).ok()
+}
+
+fn cast<T: bytemuck::AnyBitPattern>(bytes: &[u8]) -> Option<&T> {
+    whole(bytes.get(..size_of::<T>())?)
+}
+
+/// The arguments of an exec record, empty ones included.
+pub fn split_args(args: &[u8]) -> impl Iterator<Item = &[u8]> {
+    let ended = args.strip_suffix(&[0]);
+    // Without the last NUL, no arguments and one empty argument would look the same.
+    let (text, some) = (ended.unwrap_or(args), !args.is_empty());
+    some.then(|| text.split(|&byte| byte == 0))
+        .into_iter()
+        .flatten()
+}
+
+/// What one [`Events::drain`] came upon.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Drained {
+    /// Records handed over.
+    pub events: u64,
+    /// Records that were none: the object is of another version.
+    pub malformed: u64,
+}
+
+/// What the programs saw and lost, since [`crate::Programs::events`].
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counters {
+    /// Seen by a program, and of these, lost for want of room; summed over the CPUs.
+    pub seen: record::Counters,
+    /// Not seen by the program, because it was already running on that CPU.
+    pub skipped: Skipped,
+}
+
+impl Counters {
+    /// Events that no record tells of, at most: a skipped one may have been a thread's.
+    pub fn lost(&self) -> u64 {
+        let Self { seen, skipped } = self;
+        seen.fork_lost
+            + seen.exec_lost
+            + seen.exit_lost
+            + skipped.fork
+            + skipped.exec
+            + skipped.exit
+    }
+}
+
+/// Times that the kernel did not run a program, as it was already running on that CPU and had been
+/// preempted there. Threads count here like processes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Skipped {
+    /// Forks, of threads too.
+    pub fork: u64,
+    /// Execs.
+    pub exec: u64,
+    /// Exits, of threads too.
+    pub exit: u64,
+}
+
+/// Exits first: there must be no process of which only the fork is known.
+const PROGRAMS: [(&str, &str); 3] = [
+    ("exit", "sched_process_exit"),
+    ("exec", "sched_process_exec"),
+    ("fork", "sched_process_fork"),
+];
+
+/// Recorded events. Dropping it ends the recording.
+///
+/// The descriptor ([`AsFd`]) polls readable when there are events; it is not to be read.
+pub struct Events {
+    // The links live in here.
+    loaded: Ebpf,
+    ring: RingBuf<MapData>,
+    counters: PerCpuArray<MapData, Words>,
+    ring_bytes: u32,
+}
+
+impl std::fmt::Debug for Events {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "Events({} bytes)", self.ring_bytes)
+    }
+}
+
+/// [`record::Counters`], as aya lets map values be without `unsafe`.
+type Words = [u64; size_of::<record::Counters>() / 8];
+
+impl Events {
+    pub(crate) fn start(
+        object: &Object,
+        kernel: &Kernel,
+        options: &Options,
+    ) -> Result<Self, Error> {
+        let wake_bytes = match options.wake {
+            Wake::AtOnce => 0,
+            Wake::AtBytes(bytes) => bytes.max(1),
+        };
+        let layout = kernel.task_layout(wake_bytes)?.words();
+        let page = rustix::param::page_size() as u32;
+        let ring_bytes = options.ring_bytes.clamp(page, 1 << 30).next_power_of_two();
+        let mut loaded = EbpfLoader::new()
+            .btf(Some(&kernel.btf))
+            .override_global("TASK_LAYOUT", layout.as_slice(), true)
+            .map_max_entries("EVENTS", ring_bytes)
+            .load(object.bytes())
+            .map_err(|error| Error::load(object.origin(), error))?;
+        let bad = |reason: String| Error::BadObject {
+            origin: object.origin().to_owned(),
+            reason,
+        };
+        let mut map = |name: &str| {
+            loaded
+                .take_map(name)
+                .ok_or_else(|| bad(format!("it has no map `{name}`")))
+        };
+        let ring = RingBuf::try_from(map("EVENTS")?).map_err(|error| bad(error.to_string()))?;
+        let counters: Map = map("COUNTERS")?;
+        let counters = PerCpuArray::try_from(counters).map_err(|error| bad(error.to_string()))?;
+        for (name, tracepoint) in PROGRAMS {
+            program(&mut loaded, name)
+                .ok_or_else(|| bad(format!("it has no program `{name}`")))?
+                .load(tracepoint, &kernel.btf)
+                .map_err(|error| Error::program(name, error))?;
+        }
+        // All are loaded before the first one records.
+        for (name, _) in PROGRAMS {
+            if let Some(program) = program(&mut loaded, name) {
+                program
+                    .attach()
+                    .map_err(|error| Error::program(name, error))?;
+            }
+        }
+        Ok(Self {
+            loaded,
+            ring,
+            counters,
+            ring_bytes,
+        })
+    }
+
+    /// Bytes of the ring buffer.
+    pub fn ring_bytes(&self) -> u32 {
+        self.ring_bytes
+    }
+
+    /// Sleeps until there are events (true) or the time is over (false); without a time, for ever.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Io`] of poll(2). A signal is no error: the answer may be false early.
+    pub fn wait(&self, timeout: Option<Duration>) -> Result<bool, Error> {
+        let timeout = timeout.map(|time| Timespec {
+            tv_sec: time.as_secs().try_into().unwrap_or(i64::MAX),
+            tv_nsec: time.subsec_nanos().into(),
+        });
+        let mut fds = [PollFd::new(self, PollFlags::IN)];
+        match poll(&mut fds, timeout.as_ref()) {
+            Ok(ready) => Ok(ready > 0),
+            Err(rustix::io::Errno::INTR) => Ok(false),
+            Err(errno) => Err(Error::io("wait for events", io::Error::from(errno))),
+        }
+    }
+
+    /// Hands over what is in the ring buffer, in the kernel's order, until it is empty.
+    ///
+    /// Events that come meanwhile are handed over, too: under a storm this goes on for long. Use
+    /// [`Self::drain_up_to`] where that matters.
+    pub fn drain(&mut self, each: impl FnMut(Event<'_>)) -> Drained {
+        self.drain_up_to(u64::MAX, each)
+    }
+
+    /// Like [`Self::drain`], but at most `limit` records.
+    pub fn drain_up_to(&mut self, limit: u64, mut each: impl FnMut(Event<'_>)) -> Drained {
+        let mut drained = Drained::default();
+        while drained.events + drained.malformed < limit
+            && let Some(item) = self.ring.next()
+        {
+            match Event::parse(&item) {
+                Some(event) => {
+                    each(event);
+                    drained.events += 1;
+                }
+                None => drained.malformed += 1,
+            }
+        }
+        drained
+    }
+
+    /// What was seen and lost so far.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Io`] or [`Error::Loader`], if the kernel does not tell: /proc must be mounted.
+    pub fn counters(&self) -> Result<Counters, Error> {
+        let per_cpu = self.counters.get(&0, 0).map_err(|error| Error::Loader {
+            doing: "read the event counters".to_owned(),
+            reason: error.to_string(),
+        })?;
+        let mut sum: Words = Default::default();
+        for cpu in per_cpu.iter() {
+            for (sum, value) in sum.iter_mut().zip(cpu) {
+                *sum += value;
+            }
+        }
+        Ok(Counters {
+            seen: bytemuck::cast(sum),
+            skipped: Skipped {
+                fork: self.misses("fork")?,
+                exec: self.misses("exec")?,
+                exit: self.misses("exit")?,
+            },
+        })
+    }
+
+    /// The kernel's count of times that it did not run a program.
+    fn misses(&self, name: &str) -> Result<u64, Error> {
+        let doing = || format!("read how often the BPF program `{name}` was skipped");
+        let fd = self
+            .loaded
+            .program(name)
+            .and_then(|program| program.fd().ok())
+            .map(|fd| fd.as_fd().as_raw_fd())
+            .ok_or_else(|| Error::Loader {
+                doing: doing(),
+                reason: "it is not loaded".to_owned(),
+            })?;
+        let info = fs::read_to_string(format!("/proc/self/fdinfo/{fd}"))
+            .map_err(|error| Error::io(doing(), error))?;
+        Ok(misses_in(&info))
+    }
+}
+
+/// `recursion_misses` of a program's fdinfo; kernels before 5.12 have none to tell.
+fn misses_in(fdinfo: &str) -> u64 {
+    fdinfo
+        .lines()
+        .find_map(|line| line.strip_prefix("recursion_misses:"))
+        .and_then(|count| count.trim().parse().ok())
+        .unwrap_or(0)
+}
+
+fn program<'a>(loaded: &'a mut Ebpf, name: &str) -> Option<&'a mut BtfTracePoint> {
+    loaded.program_mut(name)?.try_into().ok()
+}
+
+impl AsFd for Events {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.ring.as_fd()
+    }
+}
