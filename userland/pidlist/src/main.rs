@@ -1,3 +1,16 @@
 //! Every process on a Linux machine, the short-lived ones included.
+//!
+//! The binary holds no logic of its own: a subcommand reads its arguments, calls a library, prints.
 
-fn main() {}
+mod cli;
+mod commands;
+mod filter;
+mod output;
+mod session;
+mod view;
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    output::exit(commands::run())
+}

@@ -10,6 +10,8 @@ const MILLISECOND: u64 = 1_000_000;
 
 /// Walks that repair come no closer than this, nanoseconds.
 const REPAIR_INTERVAL_NS: u64 = 100 * MILLISECOND;
+/// How often to ask what was lost, nanoseconds: it costs a few system calls.
+const LOST_INTERVAL_NS: u64 = 50 * MILLISECOND;
 /// Walks that merely make sure come no closer than this, where events are told.
 const CHECK_INTERVAL_NS: u64 = 10_000 * MILLISECOND;
 /// A walk costs at most a tenth of the time: the next one waits for nine times its length.
@@ -54,8 +56,11 @@ pub struct Collector {
     proc: ProcSource,
     poll_interval_ns: u64,
     lost: Lost,
+    lost_asked_ns: u64,
     walked_ns: u64,
     walk_cost_ns: u64,
+    /// What the walk at the start added.
+    added_at_start: u64,
 }
 
 impl Collector {
@@ -81,10 +86,13 @@ impl Collector {
             proc,
             poll_interval_ns,
             lost: Lost::default(),
+            lost_asked_ns: 0,
             walked_ns: 0,
             walk_cost_ns: 0,
+            added_at_start: 0,
         };
         collector.walk(&mut |_, _| ())?;
+        collector.added_at_start = collector.cache.counters().added;
         Ok(collector)
     }
 
@@ -98,6 +106,14 @@ impl Collector {
     #[must_use]
     pub fn has_events(&self) -> bool {
         self.events.is_some()
+    }
+
+    /// How many processes had to be corrected by walks since the start. Without events, that is how
+    /// many changes were found.
+    #[must_use]
+    pub fn repaired(&self) -> u64 {
+        let counters = self.cache.counters();
+        counters.added - self.added_at_start + counters.ended + counters.revived
     }
 
     /// Becomes readable when a [`step`](Self::step) has something to do before its time.
@@ -124,6 +140,9 @@ impl Collector {
     /// A source failed. The cache is good as far as it goes.
     pub fn step(&mut self, observer: &mut Observer<'_>) -> Result<(), SourceError> {
         self.drain(observer)?;
+        if clock::boottime_ns() >= self.lost_asked_ns + LOST_INTERVAL_NS {
+            self.ask_lost()?;
+        }
         if clock::boottime_ns() >= self.walk_due_ns() {
             self.walk(observer)?;
         }
@@ -138,6 +157,7 @@ impl Collector {
     /// A source failed. The cache is good as far as it goes.
     pub fn settle(&mut self, observer: &mut Observer<'_>) -> Result<(), SourceError> {
         self.drain(observer)?;
+        self.ask_lost()?;
         if self.events.is_none() || self.cache.needs_repair() {
             self.walk(observer)?;
         }
@@ -199,14 +219,21 @@ impl Collector {
             return Ok(());
         };
         let cache = &mut self.cache;
-        events.drain(&mut |event| apply(cache, event, observer))?;
+        events.drain(&mut |event| apply(cache, event, observer))
+    }
+
+    fn ask_lost(&mut self) -> Result<(), SourceError> {
+        let Some(events) = &mut self.events else {
+            return Ok(());
+        };
         let lost = events.lost()?;
-        cache.on_lost(
+        self.cache.on_lost(
             lost.forks - self.lost.forks,
             lost.execs - self.lost.execs,
             lost.exits - self.lost.exits,
         );
         self.lost = lost;
+        self.lost_asked_ns = clock::boottime_ns();
         Ok(())
     }
 

@@ -8,6 +8,7 @@
 //! Every time is in nanoseconds of `CLOCK_BOOTTIME`, the clock of `task_struct.start_boottime`.
 
 mod audit;
+mod bpf_source;
 mod cache;
 pub mod clock;
 mod collector;

@@ -173,6 +173,7 @@ impl Sighting {
     #[must_use]
     pub fn from_record(task: &record::Task) -> Option<Self> {
         let dead = task.flags & task_flag::DEAD != 0;
+        let (utime_ns, stime_ns) = task.cpu_times_ns();
         Some(Self {
             key: Key::from_record(task.key)?,
             precision: Precision::Nanosecond,
@@ -187,8 +188,8 @@ impl Sighting {
                 egid: task.egid,
             },
             usage: Usage {
-                utime_ns: task.utime_ns,
-                stime_ns: task.stime_ns,
+                utime_ns,
+                stime_ns,
                 min_flt: task.min_flt,
                 maj_flt: task.maj_flt,
                 maxrss_kib: task.maxrss_kib,

@@ -3,7 +3,7 @@
 use std::io;
 use std::os::fd::BorrowedFd;
 
-use crate::{Image, Key, Sighting};
+use crate::{Image, Key, ProcSource, Sighting, bpf_source};
 
 /// A source failed.
 #[derive(Debug, thiserror::Error)]
@@ -97,4 +97,50 @@ pub trait TaskSource {
     ///
     /// The walk could not be finished.
     fn walk(&mut self) -> Result<Vec<Sighting>, SourceError>;
+}
+
+/// Which source is wanted.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Want {
+    /// BPF, and `/proc` where that is not to be had.
+    Best,
+    /// BPF or an error.
+    Bpf,
+    /// `/proc` alone.
+    Proc,
+}
+
+/// Sources for a [`Collector`](crate::Collector).
+pub struct Sources {
+    /// Who is there.
+    pub tasks: Box<dyn TaskSource>,
+    /// What happens, attached already.
+    pub events: Option<Box<dyn EventSource>>,
+    /// Why a better source could not be had.
+    pub refused: Option<SourceError>,
+}
+
+/// Opens the source that is wanted; `with_events` also attaches to what happens from now on.
+///
+/// # Errors
+///
+/// [`Want::Bpf`] is not to be had.
+pub fn open(want: Want, with_events: bool) -> Result<Sources, SourceError> {
+    let proc = |refused| Sources {
+        tasks: Box::new(ProcSource::default()),
+        events: None,
+        refused,
+    };
+    if want == Want::Proc {
+        return Ok(proc(None));
+    }
+    match bpf_source::open(with_events) {
+        Ok((tasks, events)) => Ok(Sources {
+            tasks,
+            events,
+            refused: None,
+        }),
+        Err(error) if want == Want::Best => Ok(proc(Some(error))),
+        Err(error) => Err(error),
+    }
 }

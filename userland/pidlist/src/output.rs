@@ -1,0 +1,210 @@
+//! What reaches the terminal, the pipe, and the exit code.
+
+use std::fmt::Write as _;
+use std::io::{self, BufWriter, IsTerminal, StdoutLock, Write};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use comfy_table::{ContentArrangement, Row, Table, presets};
+use serde::Serialize;
+
+/// What a command found out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// Done, or yes: exit code 0.
+    Yes,
+    /// No: exit code 1.
+    No,
+}
+
+impl From<bool> for Answer {
+    fn from(yes: bool) -> Self {
+        if yes { Self::Yes } else { Self::No }
+    }
+}
+
+/// An error that says what to do next.
+#[derive(Debug, thiserror::Error)]
+#[error("{what}")]
+pub struct Advice {
+    /// What was being done.
+    pub what: String,
+    /// What to do.
+    pub hint: String,
+    /// Why it failed.
+    #[source]
+    pub source: Option<Box<dyn std::error::Error + Send + Sync>>,
+}
+
+/// Ends the program: prints an error, and turns the answer into an exit code.
+pub fn exit(result: anyhow::Result<Answer>) -> ExitCode {
+    match result {
+        Ok(Answer::Yes) => ExitCode::SUCCESS,
+        Ok(Answer::No) => ExitCode::from(1),
+        // Whoever reads has seen enough.
+        Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
+        Err(error) => {
+            // There is nobody to tell if stderr is gone too.
+            let mut stderr = io::stderr().lock();
+            let _ = writeln!(stderr, "pidlist: {error:#}");
+            let hint = error
+                .chain()
+                .find_map(|cause| cause.downcast_ref::<Advice>());
+            if let Some(advice) = hint {
+                let _ = writeln!(stderr, "hint: {}", advice.hint);
+            }
+            ExitCode::from(2)
+        }
+    }
+}
+
+fn is_broken_pipe(error: &anyhow::Error) -> bool {
+    error.chain().any(|cause| {
+        let io = cause.downcast_ref::<io::Error>().map(io::Error::kind);
+        let json = cause
+            .downcast_ref::<serde_json::Error>()
+            .and_then(serde_json::Error::io_error_kind);
+        io.or(json) == Some(io::ErrorKind::BrokenPipe)
+    })
+}
+
+/// Standard output, buffered.
+pub fn stdout() -> BufWriter<StdoutLock<'static>> {
+    BufWriter::new(io::stdout().lock())
+}
+
+/// Prints a value as one JSON document.
+pub fn json(value: &impl Serialize) -> anyhow::Result<Answer> {
+    let mut out = stdout();
+    serde_json::to_writer_pretty(&mut out, value)?;
+    writeln!(out)?;
+    out.flush()?;
+    Ok(Answer::Yes)
+}
+
+/// Whether to colour what goes to stdout.
+pub fn is_coloured() -> bool {
+    io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
+}
+
+/// A table for people: bare columns; on a terminal, rows are cut at its width.
+pub fn table<const N: usize>(header: [&str; N]) -> Table {
+    let mut table = Table::new();
+    table.load_style(presets::NOTHING);
+    if io::stdout().is_terminal() {
+        table.set_content_arrangement(ContentArrangement::Dynamic);
+        table.set_truncation_indicator("…");
+    } else {
+        table.set_content_arrangement(ContentArrangement::Disabled);
+    }
+    if !is_coloured() {
+        table.force_no_tty();
+    }
+    table.set_header(row(header));
+    table
+}
+
+/// A row of one line.
+pub fn row<T: Into<comfy_table::Cell>>(cells: impl IntoIterator<Item = T>) -> Row {
+    let mut row = Row::from(cells);
+    row.max_height(1);
+    row
+}
+
+/// Prints a table, without the blanks at the ends of its lines.
+pub fn print_table(out: &mut impl Write, table: &Table) -> io::Result<()> {
+    for line in table.lines() {
+        let line = line.strip_prefix(' ').unwrap_or(&line);
+        writeln!(out, "{}", line.trim_end())?;
+    }
+    Ok(())
+}
+
+/// Bytes of a foreign program, made harmless: control characters and broken UTF-8 are escaped.
+pub fn text(bytes: &[u8]) -> String {
+    let mut text = String::with_capacity(bytes.len());
+    for chunk in bytes.utf8_chunks() {
+        for character in chunk.valid().chars() {
+            if character.is_control() || is_bidi(character) {
+                text.extend(character.escape_default());
+            } else {
+                text.push(character);
+            }
+        }
+        for byte in chunk.invalid() {
+            // Writing to a String does not fail.
+            let _ = write!(text, "\\x{byte:02x}");
+        }
+    }
+    text
+}
+
+/// Characters that turn the direction of text, and so could make a line read as another.
+fn is_bidi(character: char) -> bool {
+    matches!(character, '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
+/// A length of time in a few characters.
+pub fn span(ns: u64) -> String {
+    let length = Duration::from_nanos(ns);
+    let seconds = length.as_secs();
+    match seconds {
+        0 if ns < 1_000_000 => format!("{}µs", ns / 1_000),
+        0 => format!("{:.1}ms", length.as_secs_f64() * 1e3),
+        1..60 => format!("{:.1}s", length.as_secs_f64()),
+        60..3_600 => format!("{}m{:02}s", seconds / 60, seconds % 60),
+        3_600..86_400 => format!("{}h{:02}m", seconds / 3_600, seconds % 3_600 / 60),
+        _ => format!("{}d{:02}h", seconds / 86_400, seconds % 86_400 / 3_600),
+    }
+}
+
+/// An amount of memory in a few characters.
+pub fn bytes(bytes: u64) -> String {
+    const UNITS: [&str; 5] = ["B", "KiB", "MiB", "GiB", "TiB"];
+    let mut unit = 0;
+    let mut scale = 1u64;
+    while unit + 1 < UNITS.len() && bytes / scale >= 1024 {
+        scale *= 1024;
+        unit += 1;
+    }
+    if unit == 0 {
+        return format!("{bytes} B");
+    }
+    // One decimal, in integers.
+    let tenths = (u128::from(bytes) * 10 + u128::from(scale) / 2) / u128::from(scale);
+    format!("{}.{} {}", tenths / 10, tenths % 10, UNITS[unit])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn foreign_text_cannot_steer_the_terminal() {
+        assert_eq!(text(b"a\x1b[2Jb\n\xffc"), "a\\u{1b}[2Jb\\n\\xffc");
+        assert_eq!(text("naïve \u{202e}x".as_bytes()), "naïve \\u{202e}x");
+    }
+
+    #[test]
+    fn spans_are_short() {
+        let cases = [(999, "0µs"), (1_500_000, "1.5ms"), (2_500_000_000, "2.5s")];
+        for (ns, wanted) in cases {
+            assert_eq!(span(ns), wanted);
+        }
+        assert_eq!(span(61_000_000_000), "1m01s");
+        assert_eq!(span(90_000_000_000_000), "1d01h");
+    }
+
+    #[test]
+    fn amounts_are_short() {
+        assert_eq!(bytes(1023), "1023 B");
+        assert_eq!(bytes(1536), "1.5 KiB");
+        assert_eq!(bytes(u64::MAX), "16777216.0 TiB");
+    }
+
+    #[test]
+    fn a_broken_pipe_is_found_below_other_errors() {
+        let io = io::Error::from(io::ErrorKind::BrokenPipe);
+        assert!(is_broken_pipe(&anyhow::Error::from(io).context("printing")));
+    }
+}

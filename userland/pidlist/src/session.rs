@@ -1,0 +1,341 @@
+//! Watching the machine for a while: for a time, until a process exits, or while a command runs.
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::os::unix::process::ExitStatusExt;
+use std::process::{Child, Command, ExitStatus};
+use std::time::Duration;
+
+use anyhow::Context as _;
+use pidlist_process_cache::source::{self, Want};
+use pidlist_process_cache::{Collector, Observer, ProcSource, Settings, clock};
+use rustix::event::{PollFd, PollFlags, Timespec, poll};
+use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
+use signal_hook::consts::{SIGINT, SIGTERM};
+
+use crate::cli::{Observe, SourceChoice};
+use crate::output::Advice;
+use crate::view::{CommandView, Missing};
+
+/// `/proc` is polled this often where there are no events, or more seldom if that takes long.
+const POLL_INTERVAL_NS: u64 = 50_000_000;
+
+/// A collector, and what it has to do without.
+pub struct Session {
+    pub collector: Collector,
+    pub missing: Vec<Missing>,
+    /// How long [`observe`](Self::observe) watched.
+    pub watched_ns: u64,
+    /// The command that [`observe`](Self::observe) started.
+    pub command: Option<CommandView>,
+}
+
+impl Session {
+    /// Attaches to the best source there is. What is missing is also said on stderr.
+    ///
+    /// `with_events` is false for a look at this very moment.
+    pub fn open(choice: SourceChoice, with_events: bool) -> anyhow::Result<Self> {
+        let want = match choice {
+            SourceChoice::Auto => Want::Best,
+            SourceChoice::Bpf => Want::Bpf,
+            SourceChoice::Proc => Want::Proc,
+        };
+        let sources = source::open(want, with_events).map_err(|error| {
+            let hint = "`pidlist doctor` says what is missing; `--source proc` works without BPF";
+            Advice {
+                what: "opening the process sources".into(),
+                hint: hint.into(),
+                source: Some(error.into()),
+            }
+        })?;
+        let missing: Vec<Missing> = sources
+            .refused
+            .iter()
+            .map(|error| Missing {
+                what: "bpf",
+                why: format!("{:#}", anyhow::Error::msg(chain(error))),
+                hint: "`pidlist doctor` says what BPF needs here".into(),
+            })
+            .collect();
+        for Missing { what, why, hint } in &missing {
+            let without = if with_events {
+                "polling /proc instead, short lives are missed"
+            } else {
+                "reading /proc instead"
+            };
+            eprintln!("pidlist: note: no {what} ({why}): {without}; {hint}");
+        }
+        // A session ends with its command: all that fits is kept until then.
+        let settings = Settings {
+            keep_exited_ns: None,
+            max_bytes: 256 << 20,
+            ..Settings::default()
+        };
+        let collector = Collector::start(
+            settings,
+            sources.tasks,
+            sources.events,
+            ProcSource::default(),
+            POLL_INTERVAL_NS,
+        )
+        .context("reading the processes there are")?;
+        Ok(Self {
+            collector,
+            missing,
+            watched_ns: 0,
+            command: None,
+        })
+    }
+
+    /// Watches as asked; without a wish, until now (`endless`: until Ctrl-C).
+    pub fn observe(
+        &mut self,
+        observe: &Observe,
+        json: bool,
+        endless: bool,
+        observer: &mut dyn FnMut(
+            &pidlist_process_cache::Change,
+            &pidlist_process_cache::Cache,
+        ) -> anyhow::Result<()>,
+    ) -> anyhow::Result<()> {
+        let interrupt = Caught::new(SIGINT).context("setting up signals")?;
+        let terminate = Caught::new(SIGTERM).context("setting up signals")?;
+        let began_ns = clock::boottime_ns();
+        let run = Run::start(observe, json)?;
+        let deadline_ns = match (observe.length, run.awaited()) {
+            (Some(length), _) => {
+                Some(began_ns.saturating_add(u64::try_from(length.as_nanos()).unwrap_or(u64::MAX)))
+            }
+            (None, Some(_)) => None,
+            (None, None) if endless => None,
+            (None, None) => Some(began_ns),
+        };
+        // An observer that fails (say, a closed pipe) ends the session after the current step.
+        let mut failed = None;
+        let mut tell: Box<Observer<'_>> = Box::new(|change, cache| {
+            if failed.is_none() {
+                failed = observer(change, cache).err();
+            }
+        });
+        let mut terminations = 0;
+        let result = loop {
+            let now_ns = clock::boottime_ns();
+            if deadline_ns.is_some_and(|deadline| now_ns >= deadline) {
+                break Ok(());
+            }
+            let sleep_ns = self
+                .collector
+                .sleep_ns()
+                .min(deadline_ns.map_or(u64::MAX, |deadline| deadline - now_ns));
+            let fds = [
+                self.collector.as_fd(),
+                run.awaited(),
+                Some(interrupt.as_fd()),
+                Some(terminate.as_fd()),
+            ];
+            let woken = wait(&fds, sleep_ns);
+            let [_, is_over, is_interrupted, is_terminated] =
+                match woken.context("waiting for events") {
+                    Ok(woken) => woken,
+                    Err(error) => break Err(error),
+                };
+            if let Err(error) = self
+                .collector
+                .step(&mut tell)
+                .context("following the processes")
+            {
+                break Err(error);
+            }
+            if is_over {
+                break Ok(());
+            }
+            // Ctrl-C goes to the command as well, which decides for both, as in system(3).
+            if is_interrupted && !run.is_command() {
+                break Ok(());
+            }
+            interrupt.clear();
+            if is_terminated {
+                terminations += 1;
+                terminate.clear();
+                if !run.terminate(terminations) {
+                    break Ok(());
+                }
+            }
+        };
+        let result = result.and_then(|()| {
+            self.collector
+                .settle(&mut tell)
+                .context("following the processes")
+        });
+        drop(tell);
+        self.watched_ns = if deadline_ns == Some(began_ns) {
+            0
+        } else {
+            clock::boottime_ns() - began_ns
+        };
+        self.command = run.finish()?;
+        match failed {
+            Some(error) => Err(error),
+            None => result,
+        }
+    }
+}
+
+/// An error and its causes, in one line.
+fn chain(error: &dyn std::error::Error) -> String {
+    let causes = std::iter::successors(Some(error), |error| error.source());
+    causes
+        .map(ToString::to_string)
+        .collect::<Vec<_>>()
+        .join(": ")
+}
+
+/// What a session waits for.
+enum Run {
+    Nothing,
+    Process(OwnedFd),
+    Command { child: Child, pidfd: OwnedFd },
+}
+
+impl Run {
+    fn start(observe: &Observe, json: bool) -> anyhow::Result<Self> {
+        if let Some(pid) = observe.until_exit {
+            return Ok(Self::Process(
+                open_pidfd(pid).with_context(|| format!("waiting for process {pid}"))?,
+            ));
+        }
+        let Some((program, args)) = observe.command.split_first() else {
+            return Ok(Self::Nothing);
+        };
+        let mut command = Command::new(program);
+        command.args(args);
+        if json {
+            // Stdout is for the document.
+            command.stdout(io::stderr());
+        }
+        let mut child = command
+            .spawn()
+            .with_context(|| format!("starting {}", program.display()))?;
+        match open_pidfd(child.id()) {
+            Ok(pidfd) => Ok(Self::Command { child, pidfd }),
+            Err(error) => {
+                child.kill()?;
+                child.wait()?;
+                Err(error).context("watching the command")
+            }
+        }
+    }
+
+    /// Readable when it is over.
+    fn awaited(&self) -> Option<BorrowedFd<'_>> {
+        match self {
+            Self::Nothing => None,
+            Self::Process(pidfd) | Self::Command { pidfd, .. } => Some(pidfd.as_fd()),
+        }
+    }
+
+    fn is_command(&self) -> bool {
+        matches!(self, Self::Command { .. })
+    }
+
+    /// Somebody wants an end, for the `times`th time. Returns whether to wait on.
+    ///
+    /// The command is asked to end once, and killed if they insist.
+    fn terminate(&self, times: u32) -> bool {
+        let Self::Command { pidfd, .. } = self else {
+            return false;
+        };
+        let signal = if times == 1 {
+            Signal::TERM
+        } else {
+            Signal::KILL
+        };
+        // It fails if the command has just exited: the next round sees that.
+        let _ = pidfd_send_signal(pidfd, signal);
+        true
+    }
+
+    fn finish(self) -> anyhow::Result<Option<CommandView>> {
+        let Self::Command { mut child, pidfd } = self else {
+            return Ok(None);
+        };
+        // Still running only if a source or the output broke: nobody is left to wait for it.
+        let status: ExitStatus = match child.try_wait().context("waiting for the command")? {
+            Some(status) => status,
+            None => {
+                let _ = pidfd_send_signal(&pidfd, Signal::TERM);
+                child.wait().context("waiting for the command")?
+            }
+        };
+        Ok(Some(CommandView {
+            pid: child.id(),
+            code: status.code(),
+            signal: status.signal(),
+        }))
+    }
+}
+
+fn open_pidfd(pid: u32) -> io::Result<OwnedFd> {
+    let pid = i32::try_from(pid).ok().and_then(Pid::from_raw);
+    let pid = pid.ok_or_else(|| io::Error::from(io::ErrorKind::InvalidInput))?;
+    Ok(pidfd_open(pid, PidfdFlags::empty())?)
+}
+
+/// A signal, as something to poll.
+struct Caught {
+    pipe: UnixStream,
+    id: signal_hook::SigId,
+}
+
+impl Caught {
+    fn new(signal: i32) -> io::Result<Self> {
+        let (pipe, sender) = UnixStream::pair()?;
+        pipe.set_nonblocking(true)?;
+        let id = signal_hook::low_level::pipe::register(signal, sender)?;
+        Ok(Self { pipe, id })
+    }
+
+    fn clear(&self) {
+        let mut buffer = [0; 64];
+        while io::Read::read(&mut &self.pipe, &mut buffer).is_ok_and(|length| length != 0) {}
+    }
+}
+
+impl AsFd for Caught {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.pipe.as_fd()
+    }
+}
+
+impl Drop for Caught {
+    fn drop(&mut self) {
+        signal_hook::low_level::unregister(self.id);
+    }
+}
+
+/// Waits until one of them is readable; says which are.
+fn wait<const N: usize>(
+    fds: &[Option<BorrowedFd<'_>>; N],
+    timeout_ns: u64,
+) -> io::Result<[bool; N]> {
+    let mut ready = [false; N];
+    let mut places = Vec::with_capacity(N);
+    let mut polled = Vec::with_capacity(N);
+    for (place, fd) in fds.iter().enumerate() {
+        if let Some(fd) = fd {
+            places.push(place);
+            polled.push(PollFd::from_borrowed_fd(*fd, PollFlags::IN));
+        }
+    }
+    let timeout = Timespec::try_from(Duration::from_nanos(timeout_ns)).ok();
+    match poll(&mut polled, timeout.as_ref()) {
+        Ok(_) => {}
+        Err(rustix::io::Errno::INTR) => return Ok(ready),
+        Err(errno) => return Err(errno.into()),
+    }
+    for (place, fd) in places.into_iter().zip(&polled) {
+        ready[place] = !fd.revents().is_empty();
+    }
+    Ok(ready)
+}

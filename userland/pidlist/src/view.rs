@@ -1,0 +1,335 @@
+//! The JSON shapes of processes, and what goes with them.
+//!
+//! Stable: fields are added, never renamed or removed. Names ending in `_ns` are integers in
+//! nanoseconds (moments: of `CLOCK_BOOTTIME`), those ending in `_at` RFC 3339. What is not known is
+//! `null`. Text comes from programs that may write what they like: it is a string where it is UTF-8,
+//! and else an array of its bytes, as in systemd's journal.
+
+use std::time::{Duration, SystemTime};
+
+use pidlist_process_cache::{Cache, Collector, Exit, ImageSource, Key, Process, clock};
+use serde::{Serialize, Serializer};
+
+/// Text of a foreign program.
+#[derive(Clone, Copy, Debug)]
+pub struct Text<'a>(pub &'a [u8]);
+
+impl Serialize for Text<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match str::from_utf8(self.0) {
+            Ok(text) => serializer.serialize_str(text),
+            Err(_) => serializer.collect_seq(self.0),
+        }
+    }
+}
+
+/// Names a process for ever.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct KeyView {
+    pub pid: u32,
+    pub start_ns: u64,
+}
+
+impl From<Key> for KeyView {
+    fn from(key: Key) -> Self {
+        Self {
+            pid: key.tgid,
+            start_ns: key.start_ns,
+        }
+    }
+}
+
+/// How a process ended.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct ExitView {
+    /// `null` if a signal killed it, or nobody knows.
+    pub code: Option<u32>,
+    pub signal: Option<u32>,
+    pub signal_name: Option<&'static str>,
+    pub core_dumped: bool,
+    /// `null` if nobody saw it exit.
+    pub time_ns: Option<u64>,
+    /// `false`: a walk over the tasks found it gone or a zombie.
+    pub observed: bool,
+}
+
+impl From<Exit> for ExitView {
+    fn from(exit: Exit) -> Self {
+        Self {
+            code: exit.code(),
+            signal: exit.signal(),
+            signal_name: exit.signal().and_then(signal_name),
+            core_dumped: exit.core_dumped(),
+            time_ns: exit.time_ns,
+            observed: exit.observed,
+        }
+    }
+}
+
+/// `SIGKILL` for 9.
+pub fn signal_name(signal: u32) -> Option<&'static str> {
+    signal_hook::low_level::signal_name(i32::try_from(signal).ok()?)
+}
+
+/// A process.
+#[derive(Clone, Debug, Serialize)]
+pub struct ProcessView<'a> {
+    pub pid: u32,
+    pub start_ns: u64,
+    /// 1 or [`pidlist_process_cache::TICK_NS`]: how exactly `start_ns` is known.
+    pub start_precision_ns: u64,
+    pub started_at: String,
+    /// `alive`, `leader-exited` (other threads live), or `exited`.
+    pub state: &'static str,
+    /// The parent now, or when it exited.
+    pub parent: Option<KeyView>,
+    /// `null` unless the fork was seen.
+    pub parent_at_fork: Option<KeyView>,
+    /// Who called fork; `null` unless that was seen.
+    pub forker: Option<KeyView>,
+    pub comm: Text<'a>,
+    /// As execve was given it, or as `/proc` resolves it.
+    pub path: Option<Text<'a>>,
+    pub args: Option<Vec<Text<'a>>>,
+    /// What is missing of the arguments: `cut` at a limit, or `unreadable` pages.
+    pub args_missing: Option<&'static str>,
+    /// `exec` (as execve was given them), `forker` (it has not called exec), `proc`.
+    pub args_from: Option<&'static str>,
+    pub execs: u32,
+    pub exit: Option<ExitView>,
+    pub lifetime_ns: Option<u64>,
+    pub uid: u32,
+    pub gid: u32,
+    pub euid: u32,
+    pub egid: u32,
+    pub pgid: u32,
+    pub sid: u32,
+    /// `major:minor`, `null` without a terminal.
+    pub tty: Option<String>,
+    pub cgroup_id: Option<u64>,
+    pub pid_ns: Option<u32>,
+    pub ns_pid: Option<u32>,
+    pub threads: u32,
+    pub kernel_thread: bool,
+    pub utime_ns: u64,
+    pub stime_ns: u64,
+    pub min_flt: u64,
+    pub maj_flt: u64,
+    pub maxrss_kib: Option<u64>,
+}
+
+/// The clocks, read once for a whole document.
+#[derive(Clone, Copy, Debug)]
+pub struct Now {
+    pub boottime_ns: u64,
+    epoch_offset_ns: u64,
+}
+
+impl Now {
+    pub fn read() -> Self {
+        Self {
+            boottime_ns: clock::boottime_ns(),
+            epoch_offset_ns: clock::epoch_offset_ns(),
+        }
+    }
+
+    /// The same clocks, at another moment.
+    pub fn at(self, boottime_ns: u64) -> Self {
+        Self {
+            boottime_ns,
+            ..self
+        }
+    }
+
+    /// RFC 3339, UTC, nanoseconds.
+    pub fn wall(self, boottime_ns: u64) -> String {
+        let since_epoch = Duration::from_nanos(self.epoch_offset_ns.saturating_add(boottime_ns));
+        humantime::format_rfc3339_nanos(SystemTime::UNIX_EPOCH + since_epoch).to_string()
+    }
+}
+
+impl<'a> ProcessView<'a> {
+    pub fn new(cache: &Cache, process: &'a Process, now: Now) -> Self {
+        let seen = &process.seen;
+        let image = process.image.as_deref();
+        let key = process.key();
+        Self {
+            pid: key.tgid,
+            start_ns: key.start_ns,
+            start_precision_ns: match seen.precision {
+                pidlist_process_cache::Precision::Nanosecond => 1,
+                pidlist_process_cache::Precision::Tick => pidlist_process_cache::TICK_NS,
+            },
+            started_at: now.wall(key.start_ns),
+            state: match process.exit {
+                Some(_) => "exited",
+                None if seen.leader_exited => "leader-exited",
+                None => "alive",
+            },
+            parent: cache.parent(process).map(Into::into),
+            parent_at_fork: process.parent_at_fork.map(Into::into),
+            forker: process.forker.map(Into::into),
+            comm: Text(process.comm()),
+            path: image.and_then(|image| image.path.as_deref()).map(Text),
+            args: image.map(|image| image.args().map(Text).collect()),
+            args_missing: image.and_then(|image| {
+                if image.args_truncated {
+                    Some("cut")
+                } else {
+                    image.args_unreadable.then_some("unreadable")
+                }
+            }),
+            args_from: image.map(|image| match image.source {
+                ImageSource::Proc if process.forker.is_none() => "proc",
+                _ if process.execs == 0 => "forker",
+                _ => "exec",
+            }),
+            execs: process.execs,
+            exit: process.exit.map(Into::into),
+            lifetime_ns: process.lifetime_ns(now.boottime_ns),
+            uid: seen.ids.uid,
+            gid: seen.ids.gid,
+            euid: seen.ids.euid,
+            egid: seen.ids.egid,
+            pgid: seen.ids.pgid,
+            sid: seen.ids.sid,
+            tty: (seen.tty != 0).then(|| format!("{}:{}", seen.tty >> 20, seen.tty & 0xf_ffff)),
+            cgroup_id: seen.cgroup_id,
+            pid_ns: seen.pid_ns,
+            ns_pid: seen.ns_tgid,
+            threads: seen.threads,
+            kernel_thread: seen.kthread,
+            utime_ns: seen.usage.utime_ns,
+            stime_ns: seen.usage.stime_ns,
+            min_flt: seen.usage.min_flt,
+            maj_flt: seen.usage.maj_flt,
+            maxrss_kib: (seen.usage.maxrss_kib != 0).then_some(seen.usage.maxrss_kib),
+        }
+    }
+}
+
+/// Something that was not to be had.
+#[derive(Clone, Debug, Serialize)]
+pub struct Missing {
+    pub what: &'static str,
+    pub why: String,
+    pub hint: String,
+}
+
+/// How the command that was started ended.
+#[derive(Clone, Debug, Serialize)]
+pub struct CommandView {
+    pub pid: u32,
+    pub code: Option<i32>,
+    pub signal: Option<i32>,
+}
+
+/// Counts of events by kind.
+#[derive(Clone, Copy, Debug, Default, Serialize)]
+pub struct Events {
+    pub forks: u64,
+    pub execs: u64,
+    pub exits: u64,
+}
+
+/// How good the picture is.
+#[derive(Clone, Debug, Serialize)]
+pub struct Summary {
+    /// `bpf` or `proc`.
+    pub source: &'static str,
+    pub missing: Vec<Missing>,
+    /// How long was watched; 0 for a look at one moment.
+    pub watched_ns: u64,
+    pub alive: usize,
+    pub exited: usize,
+    pub seen: Events,
+    pub lost: Events,
+    /// Processes that a walk corrected after the start; with `proc`, walks are all there is.
+    pub repaired: u64,
+    /// Dead processes that went before their time, because memory is bounded.
+    pub evicted: u64,
+    pub command: Option<CommandView>,
+}
+
+impl Summary {
+    pub fn new(
+        collector: &Collector,
+        missing: &[Missing],
+        watched_ns: u64,
+        command: Option<CommandView>,
+    ) -> Self {
+        let counters = collector.cache().counters();
+        Self {
+            source: if collector.has_events() {
+                "bpf"
+            } else {
+                "proc"
+            },
+            missing: missing.to_vec(),
+            watched_ns,
+            alive: collector.cache().alive(),
+            exited: collector.cache().len() - collector.cache().alive(),
+            seen: Events {
+                forks: counters.forks,
+                execs: counters.execs,
+                exits: counters.exits,
+            },
+            lost: Events {
+                forks: counters.forks_lost,
+                execs: counters.execs_lost,
+                exits: counters.exits_lost,
+            },
+            repaired: collector.repaired(),
+            evicted: counters.evicted,
+            command,
+        }
+    }
+
+    /// The last line for people.
+    pub fn line(&self) -> String {
+        use std::fmt::Write as _;
+        let mut line = format!("{} alive, {} exited", self.alive, self.exited);
+        if self.watched_ns != 0 {
+            let _ = write!(line, " in {}", crate::output::span(self.watched_ns));
+        }
+        if self.source == "bpf" {
+            let Events {
+                forks,
+                execs,
+                exits,
+            } = self.seen;
+            let lost = self.lost.forks + self.lost.execs + self.lost.exits;
+            let _ = write!(
+                line,
+                "; seen: {forks} forks, {execs} execs, {exits} exits; lost: {lost}; repaired: {}",
+                self.repaired
+            );
+        }
+        if self.evicted != 0 {
+            let _ = write!(line, "; evicted early: {}", self.evicted);
+        }
+        let _ = write!(line, "; source: {}", self.source);
+        for missing in &self.missing {
+            let _ = write!(line, "; missing: {}", missing.what);
+        }
+        if let Some(command) = &self.command {
+            let _ = match (command.code, command.signal) {
+                (Some(code), _) => write!(line, "; command exited with {code}"),
+                (None, Some(signal)) => write!(line, "; command killed by signal {signal}"),
+                (None, None) => write!(line, "; command still runs"),
+            };
+        }
+        line
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn text_that_is_not_utf8_keeps_its_bytes() {
+        assert_eq!(serde_json::to_string(&Text(b"a\"b")).unwrap(), r#""a\"b""#);
+        assert_eq!(serde_json::to_string(&Text(b"a\xff")).unwrap(), "[97,255]");
+    }
+}
