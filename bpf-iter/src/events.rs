@@ -11,7 +11,7 @@
 use pidlist_abi::record::{ARGS_MAX, Exec, Exit, Fork, PATH_MAX, exec_flag, kind};
 
 use crate::{
-    kernel::{Object, kernel_string, user_bytes},
+    kernel::{Object, kernel_string, user_byte_is_there, user_bytes},
     layout::task,
     maps::{self, Scratch},
     program::Arguments,
@@ -132,28 +132,26 @@ fn exec_record(scratch: *mut Scratch, task: Object, old_tid: u32, bprm: Object) 
 /// Reads up to `wanted` bytes of arguments, as many as are in memory; returns how many.
 #[inline(always)]
 fn read_args(out: *mut u8, start: u64, wanted: u64) -> u64 {
-    const PAGE: u64 = 4096;
     if user_bytes(out, wanted as u32, start) {
         return wanted;
     }
-    // A page is missing, and this program cannot fault it in.
-    let mut done = 0;
+    // A page is missing, and this program cannot fault it in. Find it with reads of one byte:
+    // their size is no variable that the verifier has to follow through the loop.
+    let mut there = 0;
+    let mut address = start;
     for _ in 0..=ARGS_MAX as u64 / PAGE {
-        let address = start + done;
-        let left = wanted - done;
-        let to_page_end = PAGE - (address & (PAGE - 1));
-        let step = if left < to_page_end {
-            left
-        } else {
-            to_page_end
-        };
-        if done >= ARGS_MAX as u64 || step == 0 || step > PAGE {
+        if !user_byte_is_there(address) {
             break;
         }
-        if !user_bytes(maps::at(out, done), step as u32, address) {
-            break;
-        }
-        done += step;
+        address = (address & !(PAGE - 1)) + PAGE;
+        there = address - start;
     }
-    done
+    let len = if there < wanted { there } else { wanted };
+    if len > ARGS_MAX as u64 || !user_bytes(out, len as u32, start) {
+        return 0;
+    }
+    len
 }
+
+/// The step in which memory may be missing; a larger page is a multiple of it.
+const PAGE: u64 = 4096;

@@ -60,29 +60,30 @@ impl Object {
     #[inline(always)]
     pub fn bytes<const N: usize>(self, offset: u32, out: &mut [u8; N]) {
         let member = self.0.as_ptr().wrapping_add(offset as usize);
-        // SAFETY: `out` has `N` bytes; the helper checks the kernel address itself.
-        let failed = unsafe {
-            helper::bpf_probe_read_kernel(out.as_mut_ptr().cast(), N as u32, member.cast())
-        };
-        if failed != 0 {
-            *out = [0; N];
+        // SAFETY: `out` has `N` bytes; the helper checks the kernel address itself, and writes
+        // zeros where it fails.
+        unsafe {
+            helper::bpf_probe_read_kernel(out.as_mut_ptr().cast(), N as u32, member.cast());
         }
     }
 }
 
-/// A value from a kernel address that the verifier knows nothing of.
+/// A number from a kernel address that the verifier knows nothing of; 0 if it cannot be read.
+///
+/// No branch, on purpose: the verifier would follow both ways of each.
 #[inline(always)]
-pub fn peek<T: Copy + Default>(address: u64) -> Option<T> {
+pub fn peek<T: Copy + Default>(address: u64) -> T {
     let mut value = T::default();
-    // SAFETY: `value` has the size; the helper checks the kernel address itself.
-    let failed = unsafe {
+    // SAFETY: `value` has the size; the helper checks the kernel address itself, and writes zeros
+    // where it fails.
+    unsafe {
         helper::bpf_probe_read_kernel(
             (&raw mut value).cast(),
             size_of::<T>() as u32,
             address as *const c_void,
         )
     };
-    (failed == 0).then_some(value)
+    value
 }
 
 /// Copies a NUL-ended string of the kernel into the first `room` bytes of `out`.
@@ -103,6 +104,13 @@ pub fn kernel_string(out: *mut u8, room: u32, address: u64) -> i64 {
 pub fn user_bytes(out: *mut u8, len: u32, address: u64) -> bool {
     // SAFETY: the verifier checks that `out` has `len` bytes; the helper checks the user address.
     unsafe { helper::bpf_probe_read_user(out.cast(), len, address as *const c_void) == 0 }
+}
+
+/// Whether a byte of the current process's memory can be read without faulting it in.
+#[inline(always)]
+pub fn user_byte_is_there(address: u64) -> bool {
+    let mut byte = 0_u8;
+    user_bytes(&raw mut byte, 1, address)
 }
 
 /// Nanoseconds of `CLOCK_BOOTTIME`.

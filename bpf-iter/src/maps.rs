@@ -18,14 +18,13 @@ static EVENTS: RingBuf = RingBuf::with_byte_size(4096, 0);
 #[map]
 static COUNTERS: PerCpuArray<Counters> = PerCpuArray::with_max_entries(1, 0);
 
-/// One exec record and room for a last step of arguments: the verifier adds up the most that each
-/// part can be, not what they can be together.
+/// One exec record of the largest size.
 #[repr(C)]
 pub struct Scratch {
     /// The record.
     pub exec: Exec,
     /// Path and arguments.
-    pub data: [u8; PATH_MAX + ARGS_MAX + 4096],
+    pub data: [u8; PATH_MAX + ARGS_MAX],
 }
 
 #[map]

@@ -32,13 +32,8 @@ impl IterContext {
     /// Where to write, and the current object; none after the last one.
     #[inline(always)]
     fn parts(context: *const Self) -> Option<(Seq, Object)> {
-        // SAFETY: the kernel calls an iterator with its context; the verifier checks these loads.
-        let (meta, object) = unsafe {
-            (
-                (&raw const (*context).meta).read_volatile(),
-                (&raw const (*context).object).read_volatile(),
-            )
-        };
+        // SAFETY: the kernel calls an iterator with its context; the verifier checks the loads.
+        let Self { meta, object } = unsafe { context.read_volatile() };
         let object = Object::new(object)?;
         // SAFETY: `meta` and its first word are valid in every call, says the verifier as well.
         let seq = unsafe { meta.read_volatile() };
@@ -73,15 +68,17 @@ impl Arguments {
     /// Argument `index`.
     #[inline(always)]
     pub fn word(self, index: usize) -> u64 {
+        let argument = self.0.wrapping_add(index);
         // SAFETY: the verifier knows the tracepoint and refuses an argument that it has not.
-        unsafe { self.0.add(index).read_volatile() }
+        unsafe { argument.read_volatile() }
     }
 
     /// Argument `index`, a kernel object.
     #[inline(always)]
     pub fn object(self, index: usize) -> Option<Object> {
-        // SAFETY: as above; a load of a pointer's type keeps the compiler from seeing an integer.
-        Object::new(unsafe { self.0.cast::<*const u8>().add(index).read_volatile() })
+        let argument = self.0.cast::<*const u8>().wrapping_add(index);
+        // SAFETY: as above.
+        Object::new(unsafe { argument.read_volatile() })
     }
 }
 

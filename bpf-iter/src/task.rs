@@ -70,6 +70,11 @@ pub fn key(task: Object) -> Key {
 /// Writes every field of `out`, from any thread of the process.
 #[inline(always)]
 pub fn describe(out: &mut Task, task: Object, usage: Usage) {
+    // First, while the verifier has one path to follow, not one for each branch below.
+    let complete = match task.object(task!(signal)) {
+        Some(signal) => add_usage(out, task, signal, usage),
+        None => true,
+    };
     out.key = key(task);
     out.parent = match task.object(task!(real_parent)) {
         Some(parent) => key(parent),
@@ -82,7 +87,11 @@ pub fn describe(out: &mut Task, task: Object, usage: Usage) {
     namespace(out, leader);
     leader.bytes(task!(comm), &mut out.comm);
     let task_flags = leader.u32(task!(flags));
-    let mut flags = 0;
+    let mut flags = if complete {
+        0
+    } else {
+        task_flag::USAGE_PARTIAL
+    };
     if task_flags & PF_KTHREAD != 0 {
         flags |= task_flag::KTHREAD;
     }
@@ -96,11 +105,6 @@ pub fn describe(out: &mut Task, task: Object, usage: Usage) {
     out.sid = 0;
     out.tty = 0;
     out.maxrss_kib = 0;
-    out.utime_ns = 0;
-    out.stime_ns = 0;
-    out.runtime_ns = 0;
-    out.min_flt = 0;
-    out.maj_flt = 0;
     if let Some(signal) = task.object(task!(signal)) {
         out.threads = signal.u32(task!(live));
         if out.threads == 0 {
@@ -119,9 +123,6 @@ pub fn describe(out: &mut Task, task: Object, usage: Usage) {
         }
         out.tty = terminal(signal);
         out.maxrss_kib = peak_pages(task, signal) * u64::from(task!(page_kib));
-        if !add_usage(out, task, signal, usage) {
-            flags |= task_flag::USAGE_PARTIAL;
-        }
     }
     out.flags = flags;
 }
@@ -168,10 +169,9 @@ fn namespace(out: &mut Task, leader: Object) {
     let level = u64::from(pid.u32(task!(pid_level)));
     // The level is no constant, so the verifier does not let it into a direct load.
     let upid = pid.address(task!(pid_numbers)) + level * u64::from(task!(upid_size));
-    out.ns_tgid = peek(upid + u64::from(task!(upid_nr))).unwrap_or(0);
-    if let Some(ns) = peek::<u64>(upid + u64::from(task!(upid_ns))) {
-        out.pid_ns = peek(ns + u64::from(task!(ns_inum))).unwrap_or(0);
-    }
+    out.ns_tgid = peek(upid + u64::from(task!(upid_nr)));
+    let ns = peek::<u64>(upid + u64::from(task!(upid_ns)));
+    out.pid_ns = peek(ns + u64::from(task!(ns_inum)));
 }
 
 /// Device number of the controlling terminal, as the kernel encodes it.
@@ -199,13 +199,10 @@ fn peak_pages(task: Object, signal: Object) -> u64 {
     if task!(maxrss) != ABSENT {
         pages = signal.u64(task!(maxrss));
     }
-    if task!(hiwater_rss) != ABSENT {
-        if let Some(mm) = task.object(task!(mm)) {
-            let now = mm.u64(task!(hiwater_rss));
-            if now > pages {
-                pages = now;
-            }
-        }
+    if task!(hiwater_rss) != ABSENT
+        && let Some(mm) = task.object(task!(mm))
+    {
+        pages = pages.max(mm.u64(task!(hiwater_rss)));
     }
     pages
 }
@@ -235,13 +232,13 @@ fn add_usage(out: &mut Task, task: Object, signal: Object, usage: Usage) -> bool
         complete = false;
         for _ in 0..THREADS_MAX {
             let thread = link.wrapping_sub(u64::from(task!(thread_node)));
-            let number = |offset: u32| peek::<u64>(thread + u64::from(offset)).unwrap_or(0);
+            let number = |offset: u32| peek::<u64>(thread + u64::from(offset));
             utime += number(task!(utime));
             stime += number(task!(stime));
             runtime += number(task!(sum_exec_runtime));
             min_flt += number(task!(min_flt));
             maj_flt += number(task!(maj_flt));
-            link = peek(link).unwrap_or(0);
+            link = peek(link);
             if link == head || link == 0 {
                 complete = link == head;
                 break;
