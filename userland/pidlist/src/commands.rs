@@ -77,3 +77,5 @@ fn man(page: &mut Vec<u8>) -> std::io::Result<()> {
     }
     Ok(())
 }
+
+pub use set::info as device_info;

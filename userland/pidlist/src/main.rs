@@ -5,6 +5,7 @@
 mod cli;
 mod commands;
 mod filter;
+mod machine;
 mod output;
 mod session;
 mod view;

@@ -8,7 +8,7 @@ use std::process::{Child, Command, ExitStatus};
 use std::time::Duration;
 
 use anyhow::Context as _;
-use pidlist_process_cache::source::{self, Want};
+use pidlist_process_cache::source::{self, Kind, Want};
 use pidlist_process_cache::{Collector, Observer, ProcSource, Settings, clock};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
@@ -24,6 +24,8 @@ const POLL_INTERVAL_NS: u64 = 50_000_000;
 /// A collector, and what it has to do without.
 pub struct Session {
     pub collector: Collector,
+    /// What it uses.
+    pub kind: Kind,
     pub missing: Vec<Missing>,
     /// How long [`observe`](Self::observe) watched.
     pub watched_ns: u64,
@@ -82,6 +84,7 @@ impl Session {
         .context("reading the processes there are")?;
         Ok(Self {
             collector,
+            kind: sources.kind,
             missing,
             watched_ns: 0,
             command: None,

@@ -7,8 +7,11 @@
 
 use std::time::{Duration, SystemTime};
 
-use pidlist_process_cache::{Cache, Collector, Exit, ImageSource, Key, Process, clock};
+use pidlist_process_cache::source::Kind;
+use pidlist_process_cache::{Cache, Exit, ImageSource, Key, Process, clock};
 use serde::{Serialize, Serializer};
+
+use crate::session::Session;
 
 /// Text of a foreign program.
 #[derive(Clone, Copy, Debug)]
@@ -252,21 +255,22 @@ pub struct Summary {
 }
 
 impl Summary {
-    pub fn new(
-        collector: &Collector,
-        missing: &[Missing],
-        watched_ns: u64,
-        command: Option<CommandView>,
-    ) -> Self {
+    pub fn new(session: &Session) -> Self {
+        let Session {
+            collector,
+            kind,
+            missing,
+            watched_ns,
+            command,
+        } = session;
         let counters = collector.cache().counters();
         Self {
-            source: if collector.has_events() {
-                "bpf"
-            } else {
-                "proc"
+            source: match kind {
+                Kind::Bpf => "bpf",
+                Kind::Proc => "proc",
             },
-            missing: missing.to_vec(),
-            watched_ns,
+            missing: missing.clone(),
+            watched_ns: *watched_ns,
             alive: collector.cache().alive(),
             exited: collector.cache().len() - collector.cache().alive(),
             seen: Events {
@@ -281,7 +285,7 @@ impl Summary {
             },
             repaired: collector.repaired(),
             evicted: counters.evicted,
-            command,
+            command: command.clone(),
         }
     }
 
@@ -292,7 +296,7 @@ impl Summary {
         if self.watched_ns != 0 {
             let _ = write!(line, " in {}", crate::output::span(self.watched_ns));
         }
-        if self.source == "bpf" {
+        if self.source == "bpf" && self.watched_ns != 0 {
             let Events {
                 forks,
                 execs,

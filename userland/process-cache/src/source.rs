@@ -110,8 +110,19 @@ pub enum Want {
     Proc,
 }
 
+/// Which source is used.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// The BPF programs.
+    Bpf,
+    /// `/proc`.
+    Proc,
+}
+
 /// Sources for a [`Collector`](crate::Collector).
 pub struct Sources {
+    /// What they are.
+    pub kind: Kind,
     /// Who is there.
     pub tasks: Box<dyn TaskSource>,
     /// What happens, attached already.
@@ -127,6 +138,7 @@ pub struct Sources {
 /// [`Want::Bpf`] is not to be had.
 pub fn open(want: Want, with_events: bool) -> Result<Sources, SourceError> {
     let proc = |refused| Sources {
+        kind: Kind::Proc,
         tasks: Box::new(ProcSource::default()),
         events: None,
         refused,
@@ -136,6 +148,7 @@ pub fn open(want: Want, with_events: bool) -> Result<Sources, SourceError> {
     }
     match bpf_source::open(with_events) {
         Ok((tasks, events)) => Ok(Sources {
+            kind: Kind::Bpf,
             tasks,
             events,
             refused: None,

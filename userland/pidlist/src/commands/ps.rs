@@ -70,13 +70,7 @@ impl Picture {
     }
 
     pub fn summary(&self) -> Summary {
-        let Session {
-            collector,
-            missing,
-            watched_ns,
-            command,
-        } = &self.session;
-        Summary::new(collector, missing, *watched_ns, command.clone())
+        Summary::new(&self.session)
     }
 
     /// Prints the JSON document of those processes.

@@ -38,3 +38,6 @@ pub fn follow(_switch: Option<Switch>, _json: bool) -> anyhow::Result<Answer> {
 pub fn stats(_json: bool) -> anyhow::Result<Answer> {
     unavailable()
 }
+pub fn info() -> anyhow::Result<pidlist_abi::pidset::Info> {
+    unavailable()
+}

@@ -43,13 +43,7 @@ pub fn run(watch: &Watch, json: bool) -> anyhow::Result<Answer> {
         out.flush()?;
         Ok(())
     })?;
-    let Session {
-        collector,
-        missing,
-        watched_ns,
-        command,
-    } = &session;
-    let summary = Summary::new(collector, missing, *watched_ns, command.clone());
+    let summary = Summary::new(&session);
     if json {
         serde_json::to_writer(
             &mut out,
