@@ -17,6 +17,9 @@ use crate::{Error, layout::Kernel, object::Object};
 /// less, it walks its list again from the head for the rest.
 const READ_BYTES: usize = 32 * 1024;
 
+/// A read-only variable of the programs: its name and words.
+type Global = (&'static str, Vec<u32>);
+
 /// A program of the object that lists something.
 pub struct Kind {
     program: &'static str,
@@ -25,7 +28,7 @@ pub struct Kind {
     what: &'static str,
     since: &'static str,
     /// The global with the layout, and its words.
-    layout: fn(&Kernel) -> Result<(&'static str, Vec<u32>), Error>,
+    layout: fn(&Kernel) -> Result<Global, Error>,
 }
 
 /// A loaded iterator program.
