@@ -1,0 +1,59 @@
+//! Readers and writers on real threads, for the sanitizers and Miri to watch.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+
+use crate::heap::set_with;
+
+const LEAF: u32 = 1 << 14;
+const ROUNDS: u32 = if cfg!(miri) { 50 } else { 200_000 };
+
+#[test]
+fn readers_meet_no_pid_of_another_range() {
+    // One leaf for three ranges: it is put to a new use in every round.
+    let set = set_with(1);
+    let done = AtomicBool::new(false);
+    thread::scope(|s| {
+        for _ in 0..2 {
+            s.spawn(|| {
+                while !done.load(Ordering::Relaxed) {
+                    for range in 0..3 {
+                        // Only bit `range` is ever set in a range.
+                        let base = range * LEAF;
+                        assert!(!set.has(base + (range + 1) % 3));
+                        if let Some(pid) = set.next(0) {
+                            assert_eq!(pid % LEAF, pid / LEAF);
+                        }
+                    }
+                }
+            });
+        }
+        for i in 0..ROUNDS {
+            let pid = i % 3 * (LEAF + 1);
+            set.write(|w| w.set(pid)).unwrap();
+            set.write(|w| w.clear(pid));
+        }
+        done.store(true, Ordering::Relaxed);
+    });
+}
+
+#[test]
+fn a_member_stays_while_all_others_change() {
+    let set = set_with(2);
+    set.write(|w| w.set(1)).unwrap();
+    let done = AtomicBool::new(false);
+    thread::scope(|s| {
+        s.spawn(|| {
+            while !done.load(Ordering::Relaxed) {
+                assert!(set.has(1));
+                assert_eq!(set.next(0), Some(1));
+            }
+        });
+        for i in 0..ROUNDS {
+            let pid = 2 + i % (2 * LEAF - 2);
+            set.write(|w| w.set(pid)).unwrap();
+            set.write(|w| w.clear(pid));
+        }
+        done.store(true, Ordering::Relaxed);
+    });
+}
