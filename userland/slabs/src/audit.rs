@@ -89,7 +89,7 @@ mod tests {
         assert_eq!(audit.signal_cache, Some(90));
         assert_eq!(
             (audit.pid, audit.mm_struct, audit.files_cache),
-            (None, None, None)
+            (Some(10), None, None)
         );
         assert_eq!(audit.threads_at_most(), Some(100));
         assert_eq!(audit.processes_at_most(), Some(90));

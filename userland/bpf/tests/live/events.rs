@@ -1,0 +1,367 @@
+//! Forks, execs and exits of processes that we start.
+
+use std::{
+    collections::HashMap,
+    os::unix::process::ExitStatusExt as _,
+    process::{self, Command, ExitStatus},
+    thread,
+    time::Duration,
+};
+
+use libtest_mimic::Failed;
+use pidlist_abi::record::{ARGS_MAX, Exec, Exit, Fork, exec_flag, task_flag};
+use pidlist_bpf::{Event, Events, Options, Programs, split_args};
+
+use crate::{Outcome, ensure, roles};
+
+pub const TESTS: &[(&str, fn(&Programs) -> Outcome)] = &[
+    (
+        "two_thousand_lives_are_seen_whole",
+        two_thousand_lives_are_seen_whole,
+    ),
+    ("a_tiny_ring_loses_and_tells", a_tiny_ring_loses_and_tells),
+    (
+        "arguments_are_whole_or_flagged",
+        arguments_are_whole_or_flagged,
+    ),
+    (
+        "an_exec_by_another_thread_keeps_the_process",
+        an_exec_by_another_thread_keeps_the_process,
+    ),
+    (
+        "a_leader_that_exits_first_is_no_exit",
+        a_leader_that_exits_first_is_no_exit,
+    ),
+    ("a_signal_is_in_the_status", a_signal_is_in_the_status),
+    (
+        "usage_equals_what_wait4_tells",
+        usage_equals_what_wait4_tells,
+    ),
+];
+
+/// What happened to one process.
+#[derive(Default)]
+struct Life {
+    forks: Vec<Fork>,
+    execs: Vec<(Exec, Vec<u8>, Vec<Vec<u8>>)>,
+    exits: Vec<Exit>,
+}
+
+/// All lives, by tgid, of the whole machine.
+#[derive(Default)]
+struct Lives(HashMap<u32, Life>);
+
+impl Lives {
+    fn gather(&mut self, events: &mut Events) -> Outcome {
+        let mut last = 0;
+        let mut backwards = 0;
+        let drained = events.drain(|event| {
+            // The clock is read after the room is reserved: on two CPUs that may cross, a little.
+            backwards += u64::from(event.header().time_ns + 10_000_000 < last);
+            last = event.header().time_ns;
+            match event {
+                Event::Fork(fork) => self.of(fork.child.key.tgid).forks.push(*fork),
+                Event::Exec { exec, path, args } => {
+                    let args = split_args(args).map(<[u8]>::to_vec).collect();
+                    self.of(exec.task.key.tgid)
+                        .execs
+                        .push((*exec, path.to_vec(), args));
+                }
+                Event::Exit(exit) => self.of(exit.task.key.tgid).exits.push(*exit),
+            }
+        });
+        ensure!(drained.malformed == 0, "{drained:?}");
+        ensure!(backwards == 0, "{backwards} events out of order");
+        Ok(())
+    }
+
+    fn of(&mut self, pid: u32) -> &mut Life {
+        self.0.entry(pid).or_default()
+    }
+
+    /// The life of a child of ours, which has one of each.
+    fn child(&mut self, pid: u32) -> Result<(&Fork, &Exec, &[Vec<u8>], &Exit), Failed> {
+        let life = self.of(pid);
+        let (forks, execs, exits) = (&life.forks, &life.execs, &life.exits);
+        ensure!(
+            forks.len() == 1 && execs.len() == 1 && exits.len() == 1,
+            "{pid}: {} forks, {} execs, {} exits",
+            forks.len(),
+            execs.len(),
+            exits.len()
+        );
+        let (fork, (exec, _, args), exit) = (&forks[0], &execs[0], &exits[0]);
+        let key = fork.child.key;
+        ensure!(
+            exec.task.key == key && exit.task.key == key,
+            "{pid}: another key"
+        );
+        for parent in [&fork.child.parent, &exec.task.parent, &exit.task.parent] {
+            ensure!(*parent == fork.forker, "{pid}: another parent");
+        }
+        ensure!(
+            fork.forker.tgid == process::id(),
+            "{pid}: {:?}",
+            fork.forker
+        );
+        ensure!(exit.task.flags & task_flag::DEAD != 0, "{exit:?}");
+        ensure!(exit.task.threads == 0, "{exit:?}");
+        Ok((fork, exec, args, exit))
+    }
+}
+
+fn none_lost(events: &Events) -> Outcome {
+    let counters = events.counters()?;
+    ensure!(counters.lost() == 0, "{counters:?}");
+    Ok(())
+}
+
+fn spawn(command: &mut Command) -> Result<u32, Failed> {
+    Ok(command.spawn()?.id())
+}
+
+fn two_thousand_lives_are_seen_whole(programs: &Programs) -> Outcome {
+    const LIVES: usize = 2000;
+    let mut events = programs.events(&Options::default())?;
+    let own = programs.tasks()?;
+    let own = own
+        .iter()
+        .find(|record| record.task.key.tgid == process::id());
+    let own = own.ok_or("this process is not in the list")?.task.key;
+    let mut lives = Lives::default();
+    let mut pids = Vec::new();
+    for number in 0..LIVES {
+        let pid = spawn(Command::new("/bin/true").args(["a b", "", &number.to_string(), ""]))?;
+        let status = roles::wait(pid).status;
+        ensure!(status == 0, "/bin/true: {status}");
+        pids.push(pid);
+        if number % 100 == 0 {
+            lives.gather(&mut events)?;
+        }
+    }
+    lives.gather(&mut events)?;
+    none_lost(&events)?;
+    for (number, pid) in pids.iter().enumerate() {
+        let (fork, exec, args, exit) = lives.child(*pid)?;
+        ensure!(fork.forker == own, "{fork:?} is not by {own:?}");
+        let number = number.to_string();
+        let expected = ["/bin/true", "a b", "", &number, ""];
+        ensure!(
+            args == expected.map(|arg| arg.as_bytes().to_vec()),
+            "{args:?}"
+        );
+        ensure!(exec.flags == 0 && exec.old_tid == *pid, "{exec:?}");
+        ensure!(exit.task.exit_status == 0, "{exit:?}");
+        ensure!(&exit.task.comm[..5] == b"true\0", "{exit:?}");
+        ensure!(
+            fork.header.time_ns <= exec.header.time_ns
+                && exec.header.time_ns <= exit.header.time_ns
+                && fork.child.key.start_ns <= fork.header.time_ns,
+            "{pid}: out of order"
+        );
+    }
+    Ok(())
+}
+
+fn a_tiny_ring_loses_and_tells(programs: &Programs) -> Outcome {
+    let mut events = programs.events(&Options {
+        ring_bytes: 16 * 1024,
+        ..Options::default()
+    })?;
+    let mut first_loss_checked = false;
+    for _ in 0..300 {
+        roles::wait(spawn(&mut Command::new("/bin/true"))?);
+        let seen = events.counters()?.seen;
+        if !first_loss_checked && seen.fork_lost + seen.exec_lost > 0 {
+            ensure!(
+                seen.exit_lost == 0,
+                "an exit was dropped among the first: {seen:?}"
+            );
+            first_loss_checked = true;
+        }
+    }
+    ensure!(first_loss_checked, "300 lives fit into 16 KiB");
+    // The machine goes on: the counters may not move while we read the ring.
+    let before = events.counters()?;
+    let (mut forks, mut execs, mut exits) = (0, 0, 0);
+    let mut drained = 0;
+    loop {
+        let more = events.drain(|event| match event {
+            Event::Fork(_) => forks += 1,
+            Event::Exec { .. } => execs += 1,
+            Event::Exit(_) => exits += 1,
+        });
+        drained += more.events;
+        let after = events.counters()?;
+        let seen = after.seen;
+        let sent = (
+            seen.fork - seen.fork_lost,
+            seen.exec - seen.exec_lost,
+            seen.exit - seen.exit_lost,
+        );
+        if (forks, execs, exits) == sent {
+            break;
+        }
+        // A record that was sent between the drain and the counters comes in the next round.
+        ensure!(
+            drained < before.seen.fork * 10,
+            "{forks} {execs} {exits}, sent {sent:?}"
+        );
+        ensure!(
+            forks <= sent.0 && execs <= sent.1 && exits <= sent.2,
+            "more records than were sent: {forks} {execs} {exits}, sent {sent:?}"
+        );
+        if more.events == 0 {
+            ensure!(
+                events.wait(Some(Duration::from_secs(1)))?,
+                "sent {sent:?} do not come"
+            );
+        }
+    }
+    let lost = events.counters()?.seen;
+    ensure!(lost.fork_lost > 100 && lost.exit_lost > 100, "{lost:?}");
+    println!("{lost:?}");
+    Ok(())
+}
+
+fn arguments_are_whole_or_flagged(programs: &Programs) -> Outcome {
+    let mut events = programs.events(&Options::default())?;
+    let long = "x".repeat(100 * 1024);
+    // With `/bin/true` and two NULs, one byte less than there is room for; just fits; one too long.
+    let fits = ARGS_MAX - "/bin/true".len() - 2;
+    let sizes = [long.len(), fits - 1, fits, fits + 1, 4096, 8192, 0];
+    let mut lives = Lives::default();
+    for size in sizes {
+        let pid = spawn(Command::new("/bin/true").arg(&long[..size]))?;
+        roles::wait(pid);
+        lives.gather(&mut events)?;
+        let (_, exec, args, _) = lives.child(pid)?;
+        let total = "/bin/true".len() + 2 + size;
+        ensure!(exec.args_total as usize == total, "{size}: {exec:?}");
+        ensure!(
+            exec.args_len as usize == total.min(ARGS_MAX),
+            "{size}: {exec:?}"
+        );
+        let truncated = exec.flags & exec_flag::ARGS_TRUNCATED != 0;
+        ensure!(truncated == (total > ARGS_MAX), "{size}: {exec:?}");
+        ensure!(
+            exec.flags & !exec_flag::ARGS_TRUNCATED == 0,
+            "{size}: {exec:?}"
+        );
+        ensure!(
+            args.len() == 2 && args[0] == b"/bin/true",
+            "{size}: {} arguments",
+            args.len()
+        );
+        ensure!(
+            args[1].iter().all(|&byte| byte == b'x'),
+            "{size}: other bytes"
+        );
+    }
+    // A path that is long, and fails: no event. Then one that works.
+    let deep = format!("/bin/{}true", "./".repeat(1900));
+    let pid = spawn(&mut Command::new(&deep))?;
+    roles::wait(pid);
+    lives.gather(&mut events)?;
+    let path = &lives.of(pid).execs[0].1;
+    ensure!(
+        path == deep.as_bytes(),
+        "the path has {} bytes, not {}",
+        path.len(),
+        deep.len()
+    );
+    none_lost(&events)
+}
+
+fn an_exec_by_another_thread_keeps_the_process(programs: &Programs) -> Outcome {
+    let mut events = programs.events(&Options::default())?;
+    let pid = spawn(&mut roles::command("exec-in-thread"))?;
+    let status = roles::wait(pid).status;
+    ensure!(status == 0, "{status}");
+    let mut lives = Lives::default();
+    lives.gather(&mut events)?;
+    let life = lives.of(pid);
+    ensure!(life.forks.len() == 1, "{} forks", life.forks.len());
+    ensure!(life.execs.len() == 2, "{} execs", life.execs.len());
+    ensure!(life.exits.len() == 1, "{} exits", life.exits.len());
+    let exec = &life.execs[1].0;
+    ensure!(exec.old_tid != pid, "the leader called it: {exec:?}");
+    ensure!(
+        exec.task.key == life.forks[0].child.key,
+        "another key: {exec:?}"
+    );
+    ensure!(life.exits[0].task.key == exec.task.key, "another key");
+    ensure!(exec.task.threads == 1, "{exec:?}");
+    none_lost(&events)
+}
+
+fn a_leader_that_exits_first_is_no_exit(programs: &Programs) -> Outcome {
+    let mut events = programs.events(&Options::default())?;
+    let pid = spawn(&mut roles::command("leader-exits-first"))?;
+    thread::sleep(Duration::from_millis(200));
+    let tasks = programs.tasks()?;
+    let task = tasks.iter().find(|record| record.task.key.tgid == pid);
+    let task = task
+        .ok_or("a process whose leader has exited is not in the list")?
+        .task;
+    ensure!(task.flags & task_flag::EXITING != 0, "{task:?}");
+    ensure!(
+        task.flags & task_flag::DEAD == 0 && task.threads == 1,
+        "{task:?}"
+    );
+    let mut lives = Lives::default();
+    lives.gather(&mut events)?;
+    ensure!(
+        lives.of(pid).exits.is_empty(),
+        "exit of the leader was reported"
+    );
+
+    let status = ExitStatus::from_raw(roles::wait(pid).status);
+    ensure!(status.code() == Some(7), "{status}");
+    lives.gather(&mut events)?;
+    let (fork, _, _, exit) = lives.child(pid)?;
+    ensure!(fork.child.key == task.key, "another key");
+    ensure!(exit.task.exit_status == 7 << 8, "{exit:?}");
+    none_lost(&events)
+}
+
+fn a_signal_is_in_the_status(programs: &Programs) -> Outcome {
+    let mut events = programs.events(&Options::default())?;
+    let pid = spawn(Command::new("/bin/sh").args(["-c", "kill -9 $$"]))?;
+    let status = roles::wait(pid).status;
+    let mut lives = Lives::default();
+    lives.gather(&mut events)?;
+    let (_, _, _, exit) = lives.child(pid)?;
+    ensure!(
+        exit.task.exit_status == 9 && status == 9,
+        "{exit:?}, wait says {status}"
+    );
+    Ok(())
+}
+
+fn usage_equals_what_wait4_tells(programs: &Programs) -> Outcome {
+    let mut events = programs.events(&Options::default())?;
+    let pid = spawn(&mut roles::command("burn-in-threads"))?;
+    let usage = roles::wait(pid);
+    let mut lives = Lives::default();
+    lives.gather(&mut events)?;
+    let (_, _, _, exit) = lives.child(pid)?;
+    let ours = Duration::from_nanos(exit.task.runtime_ns);
+    // Not in it: what the last thread ran since the last tick, and ran on after the event.
+    let slack = Duration::from_millis(40);
+    ensure!(
+        ours <= usage.cpu + slack && usage.cpu <= ours + slack,
+        "{ours:?}, wait4 says {:?}",
+        usage.cpu
+    );
+    let (user, system) = exit.task.cpu_times_ns();
+    ensure!(user + system == exit.task.runtime_ns, "{exit:?}");
+    ensure!(
+        exit.task.maxrss_kib == usage.maxrss_kib,
+        "{} KiB, wait4 says {}",
+        exit.task.maxrss_kib,
+        usage.maxrss_kib
+    );
+    ensure!(exit.task.min_flt > 0, "{exit:?}");
+    none_lost(&events)
+}
