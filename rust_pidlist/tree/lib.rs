@@ -142,7 +142,7 @@ struct Place {
 impl Place {
     #[inline]
     fn of(pid: u32) -> Self {
-        let range = pid >> BITS[2];
+        let range = leaf_of(pid);
         Self {
             root: (range >> BITS[1]) as usize,
             upper: (range & ((1 << BITS[1]) - 1)) as usize,
@@ -150,6 +150,12 @@ impl Place {
             range,
         }
     }
+}
+
+/// The number of the leaf that `pid` is in, if it is in a set: pids of one leaf share a chunk.
+#[must_use]
+pub const fn leaf_of(pid: u32) -> u32 {
+    pid >> BITS[2]
 }
 
 /// The first pid of leaf `upper` below `root`; one past the last leaf is the next root's first.
@@ -215,7 +221,7 @@ impl<S: Supply, L: Lock<Reserve<S>>> PidSet<S, L> {
                 0
             };
             let first = first_of(root, i);
-            let range = Place::of(first).range;
+            let range = leaf_of(first);
             if let Some(bit) = leaf.get().and_then(|l| l.next(range, start)) {
                 return Some(first + bit as u32);
             }
@@ -249,16 +255,6 @@ pub struct Writer<'a, S: Supply> {
 }
 
 impl<S: Supply> Writer<'_, S> {
-    /// Whether `pid` is a member.
-    pub fn has(&self, pid: u32) -> bool {
-        let at = Place::of(pid);
-        pid <= PID_LAST
-            && self.root.uppers[at.root]
-                .get()
-                .and_then(|u| u.leaves[at.upper].get())
-                .is_some_and(|l| l.has(at.range, at.bit))
-    }
-
     /// Adds `pid`; false if it was a member.
     ///
     /// # Panics

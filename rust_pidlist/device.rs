@@ -1,0 +1,189 @@
+//! `/dev/pidlist`: text for a shell, ioctls for programs. [`crate::abi`] is its reference.
+
+use core::fmt::Write;
+
+use kernel::prelude::*;
+use kernel::str::Formatter;
+use kernel::sync::Arc;
+use kernel::uaccess::{UserPtr, UserSlice, UserSliceReader, UserSliceWriter};
+
+use crate::abi;
+use crate::list::{Change, List};
+use crate::sys::device::Operations;
+use crate::text;
+use crate::tree::PID_LAST;
+
+/// Longest text in one write, bytes; `cat` writes as much at a time.
+const WRITE_MAX: usize = 128 << 10;
+/// A write of at least this much may be a piece of more, and so must not end within a word.
+const PIECE: usize = 4096;
+/// A line with the longest pid.
+const LINE_MAX: usize = "1073741823\n".len();
+
+/// Answers for one list.
+pub(crate) struct Endpoint(pub(crate) Arc<List>);
+
+impl Operations for Endpoint {
+    /// One member a line, whole lines only; the position is the smallest pid still to come.
+    ///
+    /// # Errors
+    ///
+    /// `EINVAL` if there is not room for a line.
+    fn read(&self, mut to: UserSliceWriter, pos: &mut u64) -> Result<usize> {
+        let mut count = 0;
+        let mut lines = [0; 512];
+        loop {
+            // A batch of lines, to copy them out in one go.
+            let room = to.len().min(lines.len());
+            let (len, next) = self.lines(&mut lines[..room], *pos)?;
+            if len == 0 {
+                let full = next.is_some();
+                return if full && count == 0 { Err(EINVAL) } else { Ok(count) };
+            }
+            to.write_slice(&lines[..len])?;
+            count += len;
+            *pos = next.map_or(u64::from(PID_LAST) + 1, u64::from);
+        }
+    }
+
+    /// Applies the words of the text, all or none.
+    ///
+    /// # Errors
+    ///
+    /// `E2BIG` beyond 128 KiB, `EINVAL` for a word that is no pid, else those of
+    /// [`crate::list::State::apply`].
+    fn write(&self, from: UserSliceReader) -> Result {
+        if from.len() > WRITE_MAX {
+            return Err(E2BIG);
+        }
+        let mut bytes = KVVec::new();
+        from.read_all(&mut bytes, GFP_KERNEL)?;
+        if bytes.len() >= PIECE && text::is_cut(&bytes) {
+            return Err(EINVAL);
+        }
+        let mut changes = KVVec::new();
+        for word in text::words(&bytes, PID_LAST) {
+            let change = match word {
+                Ok(text::Word::Add(pid)) => Change::Add(pid),
+                Ok(text::Word::Remove(pid)) => Change::Remove(pid),
+                Err(text::NotAPid) => return Err(EINVAL),
+            };
+            changes.push(change, GFP_KERNEL)?;
+        }
+        self.0.apply(&changes)
+    }
+
+    fn ioctl(&self, cmd: u32, arg: UserPtr) -> Result<u32> {
+        match cmd {
+            abi::INFO => put(arg, &[abi::VERSION, PID_LAST]),
+            abi::ADD => self.change(arg, Change::Add),
+            abi::REMOVE => self.change(arg, Change::Remove),
+            abi::HAS => {
+                let pid = checked(reader(arg, size_of::<u32>()).read()?)?;
+                Ok(u32::from(self.0.has(pid)))
+            }
+            abi::SPAN => self.span(arg),
+            abi::CLEAR => {
+                self.0.clear();
+                Ok(0)
+            }
+            abi::RULES => {
+                self.0.set_rules(reader(arg, size_of::<abi::Rules>()).read()?)?;
+                Ok(0)
+            }
+            abi::STATS => {
+                let s = self.0.stats();
+                put(
+                    arg,
+                    &[
+                        s.members,
+                        s.chunks_used,
+                        s.chunks_free,
+                        s.refills,
+                        s.failed,
+                        s.repaired,
+                        s.followed,
+                        s.left,
+                        s.bytes,
+                        s.rules,
+                    ],
+                )
+            }
+            _ => Err(ENOTTY),
+        }
+    }
+}
+
+impl Endpoint {
+    /// Writes lines with members from `pos` on; returns their length and the first member that had
+    /// no room.
+    fn lines(&self, to: &mut [u8], pos: u64) -> Result<(usize, Option<u32>)> {
+        let mut from = u32::try_from(pos).unwrap_or(u32::MAX);
+        let mut len = 0;
+        while let Some(pid) = self.0.next(from) {
+            if to.len() - len < LINE_MAX {
+                return Ok((len, Some(pid)));
+            }
+            let mut line = Formatter::new(&mut to[len..]);
+            writeln!(line, "{pid}").map_err(|_| EINVAL)?;
+            len += line.bytes_written();
+            from = pid + 1;
+        }
+        Ok((len, None))
+    }
+
+    fn change(&self, arg: UserPtr, change: fn(u32) -> Change) -> Result<u32> {
+        let mut arg = reader(arg, size_of::<abi::Pids>());
+        let (addr, len, flags) = (arg.read::<u64>()?, arg.read::<u32>()?, arg.read::<u32>()?);
+        if flags != 0 || len > abi::BATCH_MAX {
+            return Err(EINVAL);
+        }
+        let mut pids = reader(UserPtr::from_addr(addr as usize), len as usize * size_of::<u32>());
+        let mut changes = KVVec::with_capacity(len as usize, GFP_KERNEL)?;
+        for _ in 0..len {
+            changes.push(change(checked(pids.read()?)?), GFP_KERNEL)?;
+        }
+        self.0.apply(&changes)?;
+        Ok(0)
+    }
+
+    fn span(&self, arg: UserPtr) -> Result<u32> {
+        let mut arg = reader(arg, size_of::<abi::Span>());
+        let (addr, len, mut from) = (arg.read::<u64>()?, arg.read::<u32>()?, arg.read::<u32>()?);
+        if len > abi::BATCH_MAX {
+            return Err(EINVAL);
+        }
+        let bytes = len as usize * size_of::<u32>();
+        let mut to = UserSlice::new(UserPtr::from_addr(addr as usize), bytes).writer();
+        let mut count = 0;
+        while count < len {
+            let Some(pid) = self.0.next(from) else { break };
+            to.write(&pid)?;
+            count += 1;
+            from = pid + 1;
+        }
+        Ok(count)
+    }
+}
+
+fn reader(addr: UserPtr, len: usize) -> UserSliceReader {
+    UserSlice::new(addr, len).reader()
+}
+
+/// Writes the fields of an argument, which are all of one type.
+fn put<T: kernel::transmute::AsBytes>(to: UserPtr, fields: &[T]) -> Result<u32> {
+    let mut to = UserSlice::new(to, size_of_val(fields)).writer();
+    for field in fields {
+        to.write(field)?;
+    }
+    Ok(0)
+}
+
+/// A pid that userland gave, if a set can hold it.
+fn checked(pid: u32) -> Result<u32> {
+    if (1..=PID_LAST).contains(&pid) {
+        Ok(pid)
+    } else {
+        Err(EINVAL)
+    }
+}
