@@ -345,3 +345,94 @@ impl AsFd for Events {
         self.ring.as_fd()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use bytemuck::Zeroable as _;
+
+    use super::*;
+
+    /// A record in memory as aligned as the ring's.
+    fn record(head: &impl bytemuck::NoUninit, rest: &[u8]) -> Vec<u64> {
+        let mut bytes = bytemuck::bytes_of(head).to_vec();
+        bytes.extend_from_slice(rest);
+        let len = bytes.len();
+        bytes.resize(len.next_multiple_of(8), 0);
+        let words = bytes.chunks_exact(8);
+        words.map(bytemuck::pod_read_unaligned).collect()
+    }
+
+    fn exec(path_len: u32, args_len: u32, rest: &[u8]) -> (Vec<u64>, usize) {
+        let size = size_of::<Exec>() + rest.len();
+        let mut exec = Exec::zeroed();
+        exec.header.kind = kind::EXEC;
+        exec.header.size = size as u32;
+        exec.path_len = path_len;
+        exec.args_len = args_len;
+        (record(&exec, rest), size)
+    }
+
+    fn parse(words: &[u64], size: usize) -> Option<Event<'_>> {
+        Event::parse(&bytemuck::cast_slice(words)[..size])
+    }
+
+    #[test]
+    fn an_exec_is_path_and_arguments() {
+        let (words, size) = exec(2, 6, b"/xab\0c\0\0");
+        match parse(&words, size) {
+            Some(Event::Exec { path, args, .. }) => {
+                assert_eq!(path, b"/x");
+                let args: Vec<_> = split_args(args).collect();
+                assert_eq!(args, [b"ab".as_slice(), b"c", b""]);
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn lengths_that_do_not_add_up_are_no_record() {
+        for (path_len, args_len) in [(3, 6), (2, 5), (9, 0), (u32::MAX, 0), (0, u32::MAX)] {
+            let (words, size) = exec(path_len, args_len, b"/xab\0c\0\0");
+            assert!(parse(&words, size).is_none(), "{path_len} {args_len}");
+        }
+        let (words, size) = exec(2, 6, b"/xab\0c\0\0");
+        for cut in 0..size {
+            assert!(parse(&words, cut).is_none(), "cut to {cut}");
+        }
+    }
+
+    #[test]
+    fn an_unknown_kind_or_size_is_no_record() {
+        let mut exit = Exit::zeroed();
+        exit.header.kind = kind::EXIT;
+        exit.header.size = size_of::<Exit>() as u32;
+        let size = size_of::<Exit>();
+        assert!(matches!(
+            parse(&record(&exit, b""), size),
+            Some(Event::Exit(_))
+        ));
+        exit.header.kind = kind::FORK;
+        assert!(parse(&record(&exit, b""), size).is_none());
+        exit.header.kind = 99;
+        assert!(parse(&record(&exit, b""), size).is_none());
+    }
+
+    #[test]
+    fn empty_arguments_are_kept() {
+        let split = |args: &'static [u8]| split_args(args).collect::<Vec<_>>();
+        assert_eq!(split(b""), Vec::<&[u8]>::new());
+        assert_eq!(split(b"\0"), [b""]);
+        assert_eq!(split(b"a\0"), [b"a"]);
+        assert_eq!(split(b"a\0\0"), [b"a".as_slice(), b""]);
+        assert_eq!(split(b"a\0cut of"), [b"a".as_slice(), b"cut of"]);
+    }
+
+    #[test]
+    fn finds_the_misses() {
+        assert_eq!(
+            misses_in("pos:\t0\nprog_id:\t7\nrecursion_misses:\t12\n"),
+            12
+        );
+        assert_eq!(misses_in("pos:\t0\n"), 0);
+    }
+}

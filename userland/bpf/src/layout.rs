@@ -60,12 +60,15 @@ fn no_btf(error: impl fmt::Display) -> Error {
 /// Elements that the kernel's per-node arrays have; one without `CONFIG_NUMA`.
 fn possible_nodes() -> u32 {
     let list = fs::read_to_string(NODES).unwrap_or_default();
-    // A list like `0-3,8`; arrays reach to the last one.
+    last_of(&list).map_or(1, |last| last + 1)
+}
+
+/// The last number of a list like `0-3,8`.
+fn last_of(list: &str) -> Option<u32> {
     list.trim()
         .rsplit([',', '-'])
         .next()
-        .and_then(|last| last.parse::<u32>().ok())
-        .map_or(1, |last| last + 1)
+        .and_then(|last| last.parse().ok())
 }
 
 /// Types of a kernel, by name.
@@ -260,5 +263,56 @@ impl Types {
             Type::FuncProto(function) => (function.parameters.len() as u32).checked_sub(1),
             _ => None,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_last_node_counts() {
+        assert_eq!(last_of("0\n"), Some(0));
+        assert_eq!(last_of("0-3\n"), Some(3));
+        assert_eq!(last_of("0-3,8\n"), Some(8));
+        assert_eq!(last_of("\n"), None);
+    }
+
+    /// Needs no right, only a kernel that has BTF.
+    #[test]
+    fn this_kernel_has_every_place() {
+        let Ok(types) = Types::read() else {
+            // Past the capture of output: nobody should take this for a pass.
+            let skip = format!("SKIP this_kernel_has_every_place: {BTF} cannot be read\n");
+            let _ = std::io::Write::write_all(&mut std::io::stderr(), skip.as_bytes());
+            return;
+        };
+        let find = |word, rule| match rule {
+            Rule::Given => Ok(1),
+            _ => types.word(word, rule),
+        };
+        let tasks = TaskLayout::resolve(find).unwrap();
+        assert_ne!(tasks.pid, tasks.tgid);
+        assert_eq!(tasks.session - tasks.pgrp, size_of::<usize>() as u32);
+        assert_eq!(tasks.upid_size, 16);
+        let slabs = SlabLayout::resolve(find).unwrap();
+        assert!(slabs.node_stride.is_multiple_of(8), "{slabs:?}");
+        assert!(slabs.node > slabs.oo, "{slabs:?}");
+    }
+
+    #[test]
+    fn an_unknown_place_is_named_or_absent() {
+        let Ok(types) = Types::read() else {
+            return;
+        };
+        let error = types
+            .word("what", Rule::Offset(&["task_struct.nothing"]))
+            .unwrap_err();
+        assert!(error.to_string().contains("task_struct.nothing"), "{error}");
+        let optional = Rule::OffsetIfAny(&["task_struct.nothing", "no_struct.tgid"]);
+        assert_eq!(types.word("what", optional).unwrap(), ABSENT);
+        // A bit field has no byte of its own.
+        let bits = Rule::OffsetIfAny(&["task_struct.in_execve"]);
+        assert_eq!(types.word("what", bits).unwrap(), ABSENT);
     }
 }

@@ -17,6 +17,9 @@ use pidlist_bpf::Programs;
 /// What a test says.
 type Outcome = Result<(), Failed>;
 
+/// A name, and what to do with the programs.
+type Test = (&'static str, fn(&Programs) -> Outcome);
+
 fn main() -> ExitCode {
     if let Some(code) = roles::play() {
         return code;
@@ -33,7 +36,7 @@ fn main() -> ExitCode {
         }
         eprintln!("SKIP all tests of live BPF: {reason}");
     }
-    let trial = |(name, test): (&str, fn(&Programs) -> Outcome)| {
+    let trial = |(name, test): Test| {
         Trial::test(name, move || test(&Programs::open()?)).with_ignored_flag(missing.is_some())
     };
     let tests = [slabs::TESTS, tasks::TESTS, events::TESTS].concat();

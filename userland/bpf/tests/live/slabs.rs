@@ -3,10 +3,9 @@
 use pidlist_bpf::Programs;
 use pidlist_slabs::Snapshot;
 
-use crate::{Outcome, ensure};
+use crate::{Outcome, Test, ensure};
 
-pub const TESTS: &[(&str, fn(&Programs) -> Outcome)] =
-    &[("slabs_equal_slabinfo", slabs_equal_slabinfo)];
+pub const TESTS: &[Test] = &[("slabs_equal_slabinfo", slabs_equal_slabinfo)];
 
 fn slabs_equal_slabinfo(programs: &Programs) -> Outcome {
     let (mut compared, mut exact) = (0, 0);
