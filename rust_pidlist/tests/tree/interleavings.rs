@@ -8,7 +8,7 @@
 //! conflict when a load meets another thread's store, but not when a store meets another thread's
 //! load behind a load of its own, and every store here comes behind one.
 
-use crate::heap::{Set, set_with};
+use crate::heap::{set_with, Set};
 use loom::sync::Arc;
 use loom::thread;
 
@@ -45,7 +45,11 @@ fn clear(set: &Set, pid: u32) {
 /// again, where it holds another pid: a reader must never take a bit of one use for another's.
 fn reuse(old: u32, new: u32, back: Option<u32>, never: u32) {
     // There and back again by `next` is too much to explore; it reads words as `has` does.
-    let ways: &[bool] = if back.is_none() { &[false, true] } else { &[false] };
+    let ways: &[bool] = if back.is_none() {
+        &[false, true]
+    } else {
+        &[false]
+    };
     for &by_next in ways {
         reuse_read(old, new, back, never, by_next);
     }

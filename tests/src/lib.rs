@@ -1,1 +1,0 @@
-//! Black-box tests: they run the built things as a user would.
