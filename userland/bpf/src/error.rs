@@ -19,7 +19,11 @@ pub enum Error {
         places: Vec<PathBuf>,
     },
     /// The BPF object is there and cannot be read.
-    #[error("cannot read the BPF object {}: {error}", path.display())]
+    #[error(
+        "cannot read the BPF object {}: {error}; PIDLIST_BPF_OBJECT names it, or it was installed \
+         there: unset the variable to use the embedded one",
+        path.display()
+    )]
     ReadObject {
         /// The file.
         path: PathBuf,

@@ -42,7 +42,8 @@ pub enum Wake {
     /// By the first record after it has caught up.
     AtOnce,
     /// When the ring holds this many bytes. Less work, but the reader has to come by on its own
-    /// from time to time, with a timeout.
+    /// from time to time, with a timeout. Only a reader that already sleeps is left asleep: poll(2)
+    /// does not begin to sleep while there is anything at all.
     AtBytes(u32),
 }
 

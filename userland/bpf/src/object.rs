@@ -1,6 +1,6 @@
 //! Finding the BPF object.
 
-use std::{borrow::Cow, env, fs, io, path::PathBuf};
+use std::{borrow::Cow, env, fs, path::PathBuf};
 
 use crate::Error;
 
@@ -57,9 +57,6 @@ impl Object {
                 origin: path.display().to_string(),
                 bytes: Cow::Owned(bytes),
             }),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                Err(Error::NoObject { places: vec![path] })
-            }
             Err(error) => Err(Error::ReadObject { path, error }),
         }
     }

@@ -16,6 +16,10 @@ use crate::{Outcome, Test, ensure, roles};
 
 pub const TESTS: &[Test] = &[
     (
+        "what_a_storm_hides_is_counted",
+        what_a_storm_hides_is_counted,
+    ),
+    (
         "two_thousand_lives_are_seen_whole",
         two_thousand_lives_are_seen_whole,
     ),
@@ -163,6 +167,58 @@ fn two_thousand_lives_are_seen_whole(programs: &Programs) -> Outcome {
             "{pid}: out of order"
         );
     }
+    Ok(())
+}
+
+/// On a kernel that preempts in tracepoints a program may be skipped, but never unnoticed.
+fn what_a_storm_hides_is_counted(programs: &Programs) -> Outcome {
+    let mut events = programs.events(&Options::default())?;
+    let storm = || {
+        let lives = (0..250).map(|_| {
+            let pid = spawn(&mut Command::new("/bin/true"))?;
+            roles::wait(pid);
+            Ok(pid)
+        });
+        lives.collect::<Result<Vec<_>, Failed>>()
+    };
+    let pids = thread::scope(|scope| {
+        let threads: Vec<_> = (0..4).map(|_| scope.spawn(storm)).collect();
+        let joined = threads.into_iter().map(|thread| thread.join());
+        joined
+            .map(|pids| pids.map_err(|_| Failed::from("a thread panicked"))?)
+            .collect::<Result<Vec<_>, Failed>>()
+    })?
+    .concat();
+    let mut lives = Lives::default();
+    lives.gather(&mut events)?;
+    let counters = events.counters()?;
+    let (mut forks, mut execs, mut exits) = (0, 0, 0);
+    for pid in &pids {
+        let life = lives.of(*pid);
+        forks += life.forks.len() as u64;
+        execs += life.execs.len() as u64;
+        exits += life.exits.len() as u64;
+    }
+    let started = pids.len() as u64;
+    ensure!(started == 1000, "{started} started");
+    let seen = counters.seen;
+    ensure!(
+        seen.fork_lost + seen.exec_lost + seen.exit_lost == 0,
+        "{counters:?}"
+    );
+    ensure!(
+        forks <= started
+            && forks + counters.skipped.fork >= started
+            && execs <= started
+            && execs + counters.skipped.exec >= started
+            && exits <= started
+            && exits + counters.skipped.exit >= started,
+        "of {started}: {forks} forks, {execs} execs, {exits} exits, {counters:?}"
+    );
+    println!(
+        "of {started}: {forks} forks, {execs} execs, {exits} exits, {:?}",
+        counters.skipped
+    );
     Ok(())
 }
 
