@@ -194,7 +194,7 @@ fn capabilities() -> Vec<Check> {
 }
 
 fn bpf() -> Vec<Check> {
-    const BUILD: &str = "`make build` makes it; PIDLIST_BPF_OBJECT names one that lies elsewhere; \
+    const BUILD: &str = "`qemu/build-bpf.sh` makes it; PIDLIST_BPF_OBJECT names one that lies elsewhere; \
                          without it, /proc is polled";
     let programs = match Programs::open() {
         Ok(programs) => programs,
@@ -237,7 +237,7 @@ fn bpf() -> Vec<Check> {
 }
 
 fn module() -> Vec<Check> {
-    const LOAD: &str = "`make module load` builds and loads it, or: sudo insmod rust_pidlist.ko; \
+    const LOAD: &str = "`make module && make load` builds and loads it, or: sudo insmod rust_pidlist.ko; \
                         the kernel must have CONFIG_RUST=y";
     let device = format!("/dev/{DEVICE_NAME}");
     if !fs::exists("/sys/module/rust_pidlist").unwrap_or(false) {

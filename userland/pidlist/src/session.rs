@@ -1,5 +1,6 @@
 //! Watching the machine for a while: for a time, until a process exits, or while a command runs.
 
+use std::cell::RefCell;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
@@ -26,6 +27,8 @@ pub struct Session {
     pub collector: Collector,
     /// What it uses.
     pub kind: Kind,
+    interrupt: Caught,
+    terminate: Caught,
     pub missing: Vec<Missing>,
     /// How long [`observe`](Self::observe) watched.
     pub watched_ns: u64,
@@ -38,6 +41,9 @@ impl Session {
     ///
     /// `with_events` is false for a look at this very moment.
     pub fn open(choice: SourceChoice, with_events: bool) -> anyhow::Result<Self> {
+        // First of all: a Ctrl-C while programs load is meant as well.
+        let interrupt = Caught::new(SIGINT).context("setting up signals")?;
+        let terminate = Caught::new(SIGTERM).context("setting up signals")?;
         let want = match choice {
             SourceChoice::Auto => Want::Best,
             SourceChoice::Bpf => Want::Bpf,
@@ -85,6 +91,8 @@ impl Session {
         Ok(Self {
             collector,
             kind: sources.kind,
+            interrupt,
+            terminate,
             missing,
             watched_ns: 0,
             command: None,
@@ -102,8 +110,6 @@ impl Session {
             &pidlist_process_cache::Cache,
         ) -> anyhow::Result<()>,
     ) -> anyhow::Result<()> {
-        let interrupt = Caught::new(SIGINT).context("setting up signals")?;
-        let terminate = Caught::new(SIGTERM).context("setting up signals")?;
         let began_ns = clock::boottime_ns();
         let run = Run::start(observe, json)?;
         let deadline_ns = match (observe.length, run.awaited()) {
@@ -115,10 +121,11 @@ impl Session {
             (None, None) => Some(began_ns),
         };
         // An observer that fails (say, a closed pipe) ends the session after the current step.
-        let mut failed = None;
+        let failed = RefCell::new(None);
         let mut tell: Box<Observer<'_>> = Box::new(|change, cache| {
+            let mut failed = failed.borrow_mut();
             if failed.is_none() {
-                failed = observer(change, cache).err();
+                *failed = observer(change, cache).err();
             }
         });
         let mut terminations = 0;
@@ -134,8 +141,8 @@ impl Session {
             let fds = [
                 self.collector.as_fd(),
                 run.awaited(),
-                Some(interrupt.as_fd()),
-                Some(terminate.as_fd()),
+                Some(self.interrupt.as_fd()),
+                Some(self.terminate.as_fd()),
             ];
             let woken = wait(&fds, sleep_ns);
             let [_, is_over, is_interrupted, is_terminated] =
@@ -150,17 +157,17 @@ impl Session {
             {
                 break Err(error);
             }
-            if is_over {
+            if is_over || failed.borrow().is_some() {
                 break Ok(());
             }
             // Ctrl-C goes to the command as well, which decides for both, as in system(3).
             if is_interrupted && !run.is_command() {
                 break Ok(());
             }
-            interrupt.clear();
+            self.interrupt.clear();
             if is_terminated {
                 terminations += 1;
-                terminate.clear();
+                self.terminate.clear();
                 if !run.terminate(terminations) {
                     break Ok(());
                 }
@@ -178,7 +185,7 @@ impl Session {
             clock::boottime_ns() - began_ns
         };
         self.command = run.finish()?;
-        match failed {
+        match failed.into_inner() {
             Some(error) => Err(error),
             None => result,
         }

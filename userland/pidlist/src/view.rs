@@ -262,6 +262,7 @@ impl Summary {
             missing,
             watched_ns,
             command,
+            ..
         } = session;
         let counters = collector.cache().counters();
         Self {

@@ -1,0 +1,445 @@
+//! The binary, run as a user would.
+//!
+//! What needs BPF or the module says so and is skipped where there is none.
+
+use std::io::{BufRead as _, BufReader};
+use std::process::{Command, Output, Stdio};
+
+use serde_json::Value;
+
+fn pidlist(args: &[&str]) -> Output {
+    Command::new(env!("CARGO_BIN_EXE_pidlist"))
+        .args(args)
+        .output()
+        .expect("pidlist runs")
+}
+
+fn json(output: &Output) -> Value {
+    let text = String::from_utf8_lossy(&output.stdout);
+    serde_json::from_str(&text).unwrap_or_else(|error| panic!("{error} in: {text}"))
+}
+
+fn stderr(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+fn has_bpf() -> bool {
+    let output = pidlist(&["ps", "--source", "bpf", "--for", "1ms", "--json"]);
+    if !output.status.success() {
+        println!("skipped, no BPF here: {}", stderr(&output));
+    }
+    output.status.success()
+}
+
+fn has_module() -> bool {
+    std::fs::exists("/dev/pidlist").unwrap_or(false)
+}
+
+#[test]
+fn ps_shows_this_process_from_either_source() {
+    for source in ["auto", "proc"] {
+        let output = pidlist(&["ps", "--json", "--source", source]);
+        assert!(output.status.success(), "{}", stderr(&output));
+        let document = json(&output);
+        let own = document["processes"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .find(|process| process["pid"] == std::process::id())
+            .expect("this process is shown");
+        assert_eq!(own["state"], "alive");
+        assert_eq!(own["parent"]["pid"], std::os::unix::process::parent_id());
+        assert!(
+            own["args"].as_array().is_some_and(|args| !args.is_empty()),
+            "{own}"
+        );
+        assert!(document["summary"]["source"].is_string());
+        assert!(document["summary"]["missing"].is_array());
+    }
+}
+
+#[test]
+fn threads_are_not_processes() {
+    let stop = std::sync::atomic::AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        for _ in 0..3 {
+            scope.spawn(|| {
+                while !stop.load(std::sync::atomic::Ordering::Relaxed) {
+                    std::thread::sleep(std::time::Duration::from_millis(1));
+                }
+            });
+        }
+        let id = std::process::id().to_string();
+        for source in ["auto", "proc"] {
+            let shown = json(&pidlist(&[
+                "ps", "--json", "--source", source, "--pid", &id,
+            ]));
+            assert_eq!(shown["processes"].as_array().unwrap().len(), 1);
+            assert!(
+                shown["processes"][0]["threads"].as_u64() >= Some(4),
+                "{shown}"
+            );
+        }
+        stop.store(true, std::sync::atomic::Ordering::Relaxed);
+    });
+}
+
+#[test]
+fn every_short_life_is_seen() {
+    if !has_bpf() {
+        return;
+    }
+    let script = "for i in $(seq 500); do /bin/true arg$i; done; exit 3";
+    let output = pidlist(&[
+        "ps",
+        "--json",
+        "--of-command",
+        "--exited",
+        "--",
+        "sh",
+        "-c",
+        script,
+    ]);
+    assert!(output.status.success(), "{}", stderr(&output));
+    let document = json(&output);
+    let mut seen: Vec<&str> = document["processes"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .filter(|process| process["path"] == "/bin/true")
+        .map(|process| {
+            assert_eq!(process["exit"]["code"], 0, "{process}");
+            assert_eq!(process["args_from"], "exec");
+            assert_eq!(
+                process["parent_at_fork"]["pid"],
+                document["summary"]["command"]["pid"]
+            );
+            process["args"][1].as_str().unwrap()
+        })
+        .collect();
+    seen.sort_unstable();
+    let mut started: Vec<String> = (1..=500).map(|number| format!("arg{number}")).collect();
+    started.sort_unstable();
+    assert_eq!(seen, started);
+    assert_eq!(document["summary"]["lost"]["exits"], 0);
+    assert_eq!(document["summary"]["command"]["code"], 3);
+}
+
+#[test]
+fn arguments_that_are_empty_or_not_utf8_are_kept() {
+    use std::os::unix::ffi::OsStrExt as _;
+    if !has_bpf() {
+        return;
+    }
+    let output = Command::new(env!("CARGO_BIN_EXE_pidlist"))
+        .args(["ps", "--json", "--of-command", "--", "/bin/true", "", "b"])
+        .arg(std::ffi::OsStr::from_bytes(b"\xff"))
+        .arg("")
+        .output()
+        .unwrap();
+    let args = &json(&output)["processes"][0]["args"];
+    assert_eq!(*args, serde_json::json!(["/bin/true", "", "b", [255], ""]));
+}
+
+#[test]
+fn a_killed_process_shows_its_signal() {
+    if !has_bpf() {
+        return;
+    }
+    let output = pidlist(&["ps", "--of-command", "--", "sh", "-c", "kill -9 $$"]);
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(text.contains("SIGKILL"), "{text}");
+    assert!(text.contains("command killed by signal 9"), "{text}");
+}
+
+#[test]
+fn tree_draws_children_below_their_parents() {
+    if !has_bpf() {
+        return;
+    }
+    let script = "(/bin/true inner; exit 4); /bin/true last";
+    let output = pidlist(&["tree", "--of-command", "--", "sh", "-c", script]);
+    let text = String::from_utf8_lossy(&output.stdout);
+    let line = |wanted: &str| text.lines().position(|line| line.contains(wanted)).unwrap();
+    assert!(
+        text.lines()
+            .any(|line| line.starts_with("│  └─ ") && line.contains("inner")),
+        "{text}"
+    );
+    assert!(
+        line("inner") < line("└─ ") || line("inner") == line("└─ "),
+        "{text}"
+    );
+    assert!(text.contains("✝ 4"), "{text}");
+}
+
+#[test]
+fn watch_prints_a_json_object_a_line() {
+    if !has_bpf() {
+        return;
+    }
+    let output = pidlist(&["watch", "--json", "--", "/bin/true", "watched"]);
+    assert!(output.status.success(), "{}", stderr(&output));
+    let text = String::from_utf8_lossy(&output.stdout);
+    let lines: Vec<Value> = text
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect();
+    let events: Vec<&str> = lines
+        .iter()
+        .filter(|line| line["process"]["args"][1] == "watched")
+        .map(|line| line["event"].as_str().unwrap())
+        .collect();
+    assert_eq!(events, ["exec", "exit"]);
+    assert_eq!(lines.last().unwrap()["event"], "end");
+}
+
+#[test]
+fn the_commands_output_does_not_spoil_the_document() {
+    let output = pidlist(&["ps", "--json", "--source", "proc", "--", "echo", "hello"]);
+    assert!(json(&output)["processes"].is_array());
+    assert!(stderr(&output).contains("hello"));
+}
+
+#[test]
+fn polling_finds_what_lives_long_enough() {
+    let output = pidlist(&[
+        "ps", "--json", "--source", "proc", "--exited", "--", "sleep", "0.3",
+    ]);
+    let document = json(&output);
+    let pid = &document["summary"]["command"]["pid"];
+    let found = document["processes"].as_array().unwrap();
+    assert!(
+        found.iter().any(|process| process["pid"] == *pid),
+        "{document}"
+    );
+    assert_eq!(document["summary"]["source"], "proc");
+}
+
+#[test]
+fn without_bpf_proc_is_used_and_said() {
+    let output = Command::new(env!("CARGO_BIN_EXE_pidlist"))
+        .args(["ps", "--for", "1ms", "--json"])
+        .env("PIDLIST_BPF_OBJECT", "/no/such/object")
+        .output()
+        .unwrap();
+    assert!(output.status.success());
+    assert!(
+        stderr(&output).contains("/no/such/object"),
+        "{}",
+        stderr(&output)
+    );
+    let summary = &json(&output)["summary"];
+    assert_eq!(summary["source"], "proc");
+    assert_eq!(summary["missing"][0]["what"], "bpf");
+}
+
+#[test]
+fn a_command_that_is_not_there_is_an_error() {
+    let output = pidlist(&["ps", "--source", "proc", "--", "/no/such/command"]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(
+        stderr(&output).contains("starting /no/such/command"),
+        "{}",
+        stderr(&output)
+    );
+}
+
+#[test]
+fn waiting_for_a_process_that_is_gone_is_an_error() {
+    let mut child = Command::new("true").spawn().unwrap();
+    child.wait().unwrap();
+    let id = child.id().to_string();
+    let output = pidlist(&["ps", "--source", "proc", "--until-exit", &id]);
+    assert_eq!(output.status.code(), Some(2), "{}", stderr(&output));
+    assert!(stderr(&output).contains(&format!("process {id}")));
+}
+
+#[test]
+fn bad_pids_are_refused_before_anything_is_done() {
+    for bad in ["x", "0", "-1", "4194305", "99999999999999999999"] {
+        for command in ["add", "rm", "has"] {
+            let output = pidlist(&[command, bad]);
+            assert_eq!(output.status.code(), Some(2), "{command} {bad}");
+            assert!(stderr(&output).contains(bad), "{}", stderr(&output));
+        }
+    }
+}
+
+#[test]
+fn without_the_module_it_says_what_to_do() {
+    if has_module() {
+        println!("skipped, the module is loaded here");
+        return;
+    }
+    let id = std::process::id().to_string();
+    for args in [
+        vec!["add", &id],
+        vec!["rm", &id],
+        vec!["has", &id],
+        vec!["list"],
+        vec!["clear"],
+        vec!["follow"],
+        vec!["follow", "on"],
+        vec!["stats"],
+        vec!["ps", "--tracked"],
+    ] {
+        let output = pidlist(&args);
+        assert_eq!(output.status.code(), Some(2), "{args:?}");
+        let text = stderr(&output);
+        assert!(
+            text.starts_with("pidlist: ") && text.contains("make load"),
+            "{args:?}: {text}"
+        );
+        assert!(output.stdout.is_empty());
+    }
+}
+
+#[test]
+fn slabs_name_their_source() {
+    let output = pidlist(&["slabs", "--json", "--top", "5"]);
+    if output.status.code() == Some(2) {
+        println!("skipped, no slab caches to be read: {}", stderr(&output));
+        return;
+    }
+    let document = json(&output);
+    assert_eq!(document["caches"].as_array().unwrap().len(), 5);
+    assert!(["bpf", "slabinfo"].contains(&document["source"].as_str().unwrap()));
+}
+
+#[test]
+fn audit_agrees_on_a_quiet_machine() {
+    let output = pidlist(&["audit", "--json", "--for", "200ms"]);
+    let document = json(&output);
+    if document["source"] == "bpf" {
+        assert_eq!(output.status.code(), Some(0), "{document}");
+    } else {
+        println!("polling: others' processes may come and go between two looks");
+        assert_ne!(output.status.code(), Some(2), "{}", stderr(&output));
+    }
+}
+
+#[test]
+fn doctor_has_a_hint_for_everything_missing() {
+    let output = pidlist(&["doctor", "--json"]);
+    let document = json(&output);
+    let checks = document["checks"].as_array().unwrap();
+    assert!(checks.len() > 10);
+    for check in checks.iter().filter(|check| check["state"] != "ok") {
+        assert!(check["hint"].is_string(), "{check}");
+    }
+    assert_eq!(
+        output.status.code(),
+        Some(if document["ok"] == true { 0 } else { 1 })
+    );
+}
+
+#[test]
+fn a_broken_pipe_is_no_error() {
+    for args in [vec!["ps"], vec!["ps", "--json"], vec!["tree"], vec!["man"]] {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_pidlist"))
+            .args(&args)
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        drop(child.stdout.take());
+        let output = child.wait_with_output().unwrap();
+        assert_eq!(output.status.code(), Some(0), "{args:?}");
+        assert!(
+            !stderr(&output).contains("pipe"),
+            "{args:?}: {}",
+            stderr(&output)
+        );
+    }
+}
+
+#[test]
+fn watch_ends_with_its_reader_and_takes_its_command_along() {
+    if !has_bpf() {
+        return;
+    }
+    let mut child = Command::new(env!("CARGO_BIN_EXE_pidlist"))
+        .args(["watch", "--", "sh", "-c", "while :; do /bin/true; done"])
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    lines.next().unwrap().unwrap();
+    drop(lines);
+    for _ in 0..200 {
+        if let Some(status) = child.try_wait().unwrap() {
+            assert_eq!(status.code(), Some(0));
+            return;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(50));
+    }
+    child.kill().unwrap();
+    panic!("it goes on without a reader");
+}
+
+#[test]
+fn a_signal_ends_a_watch_cleanly() {
+    let mut child = Command::new(env!("CARGO_BIN_EXE_pidlist"))
+        .args(["watch", "--json", "--source", "proc"])
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let id = child.id().to_string();
+    // It may not have got to its handlers yet.
+    let mut is_over = false;
+    for _ in 0..200 {
+        std::thread::sleep(std::time::Duration::from_millis(50));
+        is_over = child.try_wait().unwrap().is_some();
+        if is_over {
+            break;
+        }
+        assert!(
+            Command::new("kill")
+                .args(["-TERM", &id])
+                .status()
+                .unwrap()
+                .success()
+        );
+    }
+    assert!(is_over, "it goes on");
+    let output = child.wait_with_output().unwrap();
+    assert_eq!(output.status.code(), Some(0));
+    let text = String::from_utf8_lossy(&output.stdout);
+    assert!(
+        text.lines().last().unwrap().contains(r#""event":"end""#),
+        "{text}"
+    );
+}
+
+#[test]
+fn man_page_and_completions_are_made() {
+    let page = pidlist(&["man"]);
+    assert!(page.status.success());
+    let text = String::from_utf8_lossy(&page.stdout);
+    assert!(
+        text.contains(".TH pidlist") && text.contains("max\\-age"),
+        "{text}"
+    );
+    for shell in ["bash", "zsh", "fish"] {
+        let script = pidlist(&["completions", shell]);
+        assert!(
+            String::from_utf8_lossy(&script.stdout).contains("doctor"),
+            "{shell}"
+        );
+    }
+}
+
+#[test]
+fn usage_errors_exit_with_2() {
+    for args in [
+        vec!["nonsense"],
+        vec!["ps", "--alive", "--exited"],
+        vec!["ps", "--for", "5"],
+        vec!["ps", "--for", "1s", "--", "true"],
+        vec!["add"],
+        vec![],
+    ] {
+        assert_eq!(pidlist(&args).status.code(), Some(2), "{args:?}");
+    }
+}
