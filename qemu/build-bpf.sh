@@ -13,8 +13,7 @@ mkdir -p "$build"
 CARGO_ENCODED_RUSTFLAGS=-Clinker=bpf-linker RUSTC_BOOTSTRAP=1 CARGO_TARGET_DIR=$checkout/$build \
     "$qemu/in-root.sh" bpf -u "$(stat -c %u:%g "$build")" -- \
     cargo build --release --target bpfel-unknown-none --package "$package" >&2
-built=$(find "$build/bpfel-unknown-none/release" -maxdepth 1 -type f -executable | head -n 1)
-[[ -n $built ]] || built=$(find "$build/bpfel-unknown-none/release" -maxdepth 1 -name '*.so' | head -n 1)
-[[ -n $built ]] || die "package $package left no object in $build" "it needs a [[bin]] target"
+built=$build/bpfel-unknown-none/release/$package
+[[ -e $built ]] || die "package $package left no object in $build" "it needs a [[bin]] target"
 cmp -s "$built" "$object" || cp "$built" "$object"
 echo "$checkout/$object"

@@ -8,8 +8,7 @@ source "$(dirname "$0")/lib.sh"
 
 check_series
 "$qemu/setup.sh" base kernel-root kernel >&2
-# shellcheck disable=SC1091 # written by stages/kernel.sh
-source "$kernel_dir/versions"
+release=$(sed -n 's/^release=//p' "$kernel_dir/versions")
 
 cd "$checkout"
 if [[ $# -gt 0 ]]; then

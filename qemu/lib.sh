@@ -1,4 +1,4 @@
-# shellcheck shell=bash
+# shellcheck shell=bash disable=SC2034 # used by those who source this
 # What the scripts of this directory share: places, errors, progress, entering a build root.
 
 qemu=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)

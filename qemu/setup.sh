@@ -8,8 +8,10 @@ set -euo pipefail
 # shellcheck source=qemu/lib.sh
 source "$(dirname "$0")/lib.sh"
 
-needed_mib=9000
-tools=(debootstrap:debootstrap qemu-system-x86_64:qemu-system-x86 xz:xz-utils rsync:rsync jq:jq cc:gcc make:make)
+# What each stage takes at its peak.
+declare -A needed_mib=([base]=500 [kernel-root]=2300 [kernel]=3000 [bpf-root]=3000 [initramfs]=50)
+tools=(debootstrap:debootstrap qemu-system-x86_64:qemu-system-x86 xz:xz-utils rsync:rsync jq:jq cc:gcc make:make
+    shellcheck:shellcheck)
 
 dir_of() { if [[ $1 == kernel ]]; then echo "$kernel_dir"; else echo "$cache/$1"; fi; }
 is_done() { [[ -d $(dir_of "$1") ]]; }
@@ -21,20 +23,24 @@ missing_packages() {
     done
     [[ -e /etc/ssl/certs/ca-certificates.crt ]] || echo ca-certificates
     [[ -e /usr/include/stdlib.h ]] || echo libc6-dev
-    [[ -e /usr/share/keyrings/debian-archive-trixie-stable.gpg ]] || echo debian-archive-keyring
+    # Only bootstrapping needs trixie's key, whose file has had more than one name.
+    is_done base || compgen -G '/usr/share/keyrings/debian-archive-trixie-*' >/dev/null ||
+        echo debian-archive-keyring
 }
 
 check_machine() {
-    local parent=$cache free
+    local parent=$cache free needed=200 stage
     [[ $(uname -m) == x86_64 ]] || die "unknown architecture $(uname -m)" \
         "pidlist's guests are x86_64 only so far; on a real machine use: make module KDIR=…"
     command -v apt-get >/dev/null || die "no apt-get here" "the build roots need a Debian 12 or 13 machine"
     until [[ -d $parent ]]; do parent=$(dirname "$parent"); done
     free=$(df --output=avail -m "$parent" | tail -n 1)
-    ((free >= needed_mib)) || die "only $((free)) MiB free on the disk of $cache, set-up needs $needed_mib" \
+    for stage in "${wanted[@]}"; do is_done "$stage" || ((needed += needed_mib[$stage])); done
+    ((free >= needed)) || die "only $((free)) MiB free on the disk of $cache, set-up needs $needed" \
         "free some space, or name another place: PIDLIST_CACHE=<dir>"
 }
 
+# shellcheck disable=SC2317 # called through step
 install_tools() {
     apt-get update
     DEBIAN_FRONTEND=noninteractive apt-get install -y --no-install-recommends "$@"

@@ -7,13 +7,16 @@ out=$1
 
 # The URI the host's apt takes Debian from, whatever format its sources are written in.
 mirror() {
+    # shellcheck disable=SC2016 # apt's own variables
     apt-get indextargets --format '$(ORIGIN)|$(LABEL)|$(REPO_URI)' 'Created-By: Packages' 2>/dev/null |
         sed -n 's,^Debian|Debian|\(https\?://.*\)$,\1,p' | head -n 1
 }
 
 bootstrap() {
+    local uri
+    uri=$(mirror)
     # Without a mirror debootstrap takes its own default.
-    debootstrap --variant=minbase --include=ca-certificates trixie "$out" $(mirror)
+    debootstrap --variant=minbase --include=ca-certificates trixie "$out" ${uri:+"$uri"}
 }
 
 configure() {

@@ -72,8 +72,8 @@ prepare() {
 mkdir -p "$out"
 step "$stage" "update the package lists" in_root kernel -- apt-get update
 step "$stage" "resolve versions" resolve
-# shellcheck disable=SC1091 # written by resolve
-source "$out/versions"
+release=$(sed -n 's/^release=//p' "$out/versions")
+version=$(sed -n 's/^version=//p' "$out/versions")
 step "$stage" "download $version" download
 headers=$out/unpacked/usr/src/linux-headers-$release
 step "$stage" "check for Rust and BTF" check_config
