@@ -1,0 +1,61 @@
+# The entries. `make help` lists them; each is one call to the script or tool that does the work.
+
+KDIR ?= /lib/modules/$(shell uname -r)/build
+PREFIX ?= /usr/local
+# A kernel series of Debian's backports, for the guest: 7.2 or 7.3.
+KERNEL ?= 7.2
+export KERNEL KDIR PREFIX DESTDIR
+
+.DEFAULT_GOAL := help
+
+help: ## list these entries
+	@printf 'pidlist: every process of a Linux machine, the short-lived ones included\n\n'
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@printf '\nKERNEL=7.3 make test    another kernel series in the guest (now %s)\n' '$(KERNEL)'
+
+setup: ## build roots, guest kernel and initramfs, once (in ~/.cache/pidlist)
+	@qemu/setup.sh
+
+run: ## show pidlist at work, in a guest
+	@qemu/guest.sh run --show --timeout 300 -- /tests/demo.sh
+
+test: ## all tests: on this machine and in the guest
+	@tests/run.sh host guest harness
+
+test-host: ## the tests that need no guest
+	@tests/run.sh host
+
+test-guest: ## the tests in the guest
+	@tests/run.sh guest
+
+test-harness: ## the tests of the harness: a guest in trouble must turn the run red
+	@tests/run.sh harness
+
+bench: ## measure, and leave target/bench/<area>.json
+	@tests/bench.sh
+
+shell: ## an interactive shell in the guest
+	@qemu/guest.sh shell --interactive -- sh -l
+
+module: ## build the kernel module for this machine (KDIR=…)
+	@tools/module.sh build
+
+load: ## load the kernel module on this machine
+	@tools/module.sh load
+
+unload: ## unload it
+	@tools/module.sh unload
+
+install: ## install pidlist, and the module where it was built (PREFIX=…, DESTDIR=…)
+	@tools/install.sh
+
+fmt: ## format the Rust code
+	@qemu/cargo.sh fmt --all
+
+lint: ## format check, clippy, shellcheck
+	@tests/run.sh lint
+
+clean: ## remove what was built here (not the cache)
+	@rm -rf target
+
+.PHONY: help setup run test test-host test-guest test-harness bench shell module load unload install fmt lint clean

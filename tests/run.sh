@@ -1,0 +1,145 @@
+#!/usr/bin/env bash
+# Runs checks, one line each, logs in target/test; the last line is the sum: "N passed, M failed".
+#   run.sh lint|host|guest|harness…
+# Exit code: 0 when nothing failed, 1 when something did, 2 when the machine could not be set up.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+logs=target/test
+mkdir -p "$logs"
+
+passed=0 failed=0 skipped=0
+
+# check <name> <command>…: a command that says how many tests it ran (as cargo does) counts as those
+# tests, another as one.
+check() {
+    local name=$1 log=$logs/${1// /-}.log start=$SECONDS status=0 counts p f s
+    shift
+    [[ ! -t 1 ]] || printf '   %s … (log: %s)' "$name" "$log"
+    "$@" >"$log" 2>&1 </dev/null || status=$?
+    counts=$(awk '/^test result: / { p += $4; f += $6; s += $8; n++ } END { if (n) print p, f, s }' "$log")
+    read -r p f s <<<"${counts:-$((status == 0)) 0 0}"
+    [[ $status -eq 0 || $f -gt 0 ]] || f=1
+    passed=$((passed + p)) failed=$((failed + f)) skipped=$((skipped + s))
+    [[ ! -t 1 ]] || printf '\r\033[K'
+    if [[ $f -eq 0 ]]; then
+        printf ' ✓ %-45s %4d passed %5d s\n' "$name" "$p" $((SECONDS - start))
+    else
+        printf ' ✗ %-45s %4d failed %5d s   the end of %s:\n' "$name" "$f" $((SECONDS - start)) "$log"
+        tail -n 40 "$log" | sed 's/^/    /'
+    fi
+}
+
+skip() {
+    skipped=$((skipped + 1))
+    printf ' - %-45s skipped: %s\n' "$1" "$2"
+}
+
+# red <name> <what it has to say> <command>…: passes when the command fails, for the right reason.
+red() {
+    local name=$1 reason=$2
+    shift 2
+    check "$name" expect_red "$reason" "$@"
+}
+
+expect_red() {
+    local reason=$1 output status=0
+    shift
+    output=$("$@" 2>&1) || status=$?
+    printf '%s\n' "$output" | sed 's/^test result/(&)/'
+    if [[ $status -ne 1 ]]; then
+        echo "expected exit code 1, got $status"
+        return 1
+    fi
+    grep -qE "$reason" <<<"$output" || {
+        echo "expected to read: $reason"
+        return 1
+    }
+}
+
+cargo=qemu/cargo.sh
+
+lint() {
+    if $cargo fmt --version >/dev/null 2>&1; then
+        check "cargo fmt" $cargo fmt --all --check
+    else
+        skip "cargo fmt" "not installed"
+    fi
+    if $cargo clippy --version >/dev/null 2>&1; then
+        check "cargo clippy" $cargo clippy --all-targets -- -D warnings
+    else
+        skip "cargo clippy" "not installed"
+    fi
+    if command -v shellcheck >/dev/null; then
+        mapfile -t scripts < <(git ls-files -co --exclude-standard | xargs grep -lE '^#!.*\<(ba)?sh\>')
+        check "shellcheck" shellcheck --external-sources "${scripts[@]}"
+    else
+        skip "shellcheck" "not installed"
+    fi
+}
+
+host() {
+    lint
+    check "cargo test" $cargo test --no-fail-fast
+    check "tree: loom" env RUSTFLAGS="--cfg loom" CARGO_TARGET_DIR=target/loom \
+        $cargo test --package pidlist-tree --release --test loom
+    if cargo +nightly --version >/dev/null 2>&1; then
+        check "tree: AddressSanitizer" env RUSTFLAGS=-Zsanitizer=address CARGO_TARGET_DIR=target/asan \
+            cargo +nightly test --package pidlist-tree --target x86_64-unknown-linux-gnu
+    else
+        skip "tree: AddressSanitizer" "no nightly toolchain"
+    fi
+    if cargo +nightly miri --version >/dev/null 2>&1; then
+        check "tree: Miri" env CARGO_TARGET_DIR=target/miri cargo +nightly miri test --package pidlist-tree
+    else
+        skip "tree: Miri" "not installed"
+    fi
+}
+
+guest() {
+    check "guest" qemu/guest.sh tests --tests --timeout 600 -- guest-tests
+}
+
+# The harness itself: whatever goes wrong in a guest has to turn its run red.
+harness() {
+    local module ktap
+    export GUEST_MODULE=
+    if ! module=$(qemu/build-module.sh qemu/splat 2>"$logs/splat.log"); then
+        check "harness: build splat.ko" cat "$logs/splat.log" /dev/null/none
+        return
+    fi
+    module=$(tail -n 1 <<<"$module")
+    for kind in warning oops panic; do
+        red "harness: sees a kernel $kind" "the kernel (complained|is lost).*\($kind\)|the kernel is lost: Kernel panic" \
+            qemu/guest.sh harness --file "$module:/splat.ko" -- sh -c "insmod /splat.ko kind=$kind; exit 0"
+    done
+    red "harness: sees a guest that hangs" "no output on any channel for 5 s" \
+        qemu/guest.sh harness --idle 5 -- sleep 1000
+    # shellcheck disable=SC2016 # expanded in the guest
+    ktap='printf "KTAP version 1\n1..3\nok 1 a\n%s" "$0" >$PIDLIST_RESULTS'
+    red "harness: sees a failed test" "1 tests failed" \
+        qemu/guest.sh harness --tests -- sh -c "$ktap" $'not ok 2 b\nok 3 c\n'
+    red "harness: sees a missing result" "2 tests failed" qemu/guest.sh harness --tests -- sh -c "$ktap" ''
+    red "harness: sees that there are no tests" "reported no tests" qemu/guest.sh harness --tests -- true
+    red "harness: passes the exit code on" "exit code 1" qemu/guest.sh harness -- false
+    check "harness: is content with a clean guest" \
+        qemu/guest.sh harness -- sh -c "$ktap" $'ok 2 b\nok 3 c # SKIP no need\n'
+}
+
+[[ $# -gt 0 ]] || set -- host guest harness
+# First, because the userland embeds the BPF object, and a machine without cargo takes it from a root.
+if [[ "$*" != lint ]]; then
+    qemu/setup.sh
+    check "build the BPF programs" qemu/build-bpf.sh
+fi
+for part in "$@"; do
+    case $part in
+        lint | host | guest | harness) "$part" ;;
+        *)
+            printf 'tests/run.sh: unknown part %s; parts: lint host guest harness\n' "$part" >&2
+            exit 2
+            ;;
+    esac
+done
+[[ $skipped -eq 0 ]] || printf '\n%d skipped\n' "$skipped"
+printf '%d passed, %d failed\n' "$passed" "$failed"
+[[ $failed -eq 0 ]]
