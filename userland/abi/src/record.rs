@@ -35,6 +35,10 @@ pub struct Header {
     /// Bytes of the whole record, this header and what follows it included.
     pub size: u32,
     /// When, in nanoseconds of `CLOCK_BOOTTIME`.
+    ///
+    /// The order of the records is the kernel's: fork, execs and exit of a process come in this
+    /// order, and its exit before a fork that reuses its pid. Times of different processes may
+    /// step back, by as long as a program was preempted (Linux 7 allows it) while it wrote.
     pub time_ns: u64,
 }
 

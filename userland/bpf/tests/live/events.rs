@@ -60,25 +60,30 @@ struct Lives(HashMap<u32, Life>);
 
 impl Lives {
     fn gather(&mut self, events: &mut Events) -> Outcome {
-        let mut last = 0;
-        let mut backwards = 0;
-        let drained = events.drain(|event| {
-            // The clock is read after the room is reserved: on two CPUs that may cross, a little.
-            backwards += u64::from(event.header().time_ns + 10_000_000 < last);
-            last = event.header().time_ns;
-            match event {
-                Event::Fork(fork) => self.of(fork.child.key.tgid).forks.push(*fork),
-                Event::Exec { exec, path, args } => {
-                    let args = split_args(args).map(<[u8]>::to_vec).collect();
-                    self.of(exec.task.key.tgid)
-                        .execs
-                        .push((*exec, path.to_vec(), args));
-                }
-                Event::Exit(exit) => self.of(exit.task.key.tgid).exits.push(*exit),
+        let mut disorder = 0;
+        let drained = events.drain(|event| match event {
+            Event::Fork(fork) => {
+                let key = fork.child.key;
+                let life = self.of(key.tgid);
+                let late = life.execs.iter().any(|(exec, ..)| exec.task.key == key)
+                    || life.exits.iter().any(|exit| exit.task.key == key);
+                disorder += u64::from(late);
+                life.forks.push(*fork);
             }
+            Event::Exec { exec, path, args } => {
+                let key = exec.task.key;
+                let life = self.of(key.tgid);
+                disorder += u64::from(life.exits.iter().any(|exit| exit.task.key == key));
+                let args = split_args(args).map(<[u8]>::to_vec).collect();
+                life.execs.push((*exec, path.to_vec(), args));
+            }
+            Event::Exit(exit) => self.of(exit.task.key.tgid).exits.push(*exit),
         });
         ensure!(drained.malformed == 0, "{drained:?}");
-        ensure!(backwards == 0, "{backwards} events out of order");
+        ensure!(
+            disorder == 0,
+            "{disorder} events after a later one of their process"
+        );
         Ok(())
     }
 
