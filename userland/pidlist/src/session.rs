@@ -22,6 +22,9 @@ use crate::view::{CommandView, Missing};
 /// `/proc` is polled this often where there are no events, or more seldom if that takes long.
 const POLL_INTERVAL_NS: u64 = 50_000_000;
 
+/// A command that nobody watches any more has this long to end by itself, nanoseconds.
+const GRACE_NS: u64 = 2_000_000_000;
+
 /// A collector, and what it has to do without.
 pub struct Session {
     pub collector: Collector,
@@ -275,6 +278,10 @@ impl Run {
             Some(status) => status,
             None => {
                 let _ = pidfd_send_signal(&pidfd, Signal::TERM);
+                let [is_over] = wait(&[Some(pidfd.as_fd())], GRACE_NS)?;
+                if !is_over {
+                    let _ = pidfd_send_signal(&pidfd, Signal::KILL);
+                }
                 child.wait().context("waiting for the command")?
             }
         };

@@ -4,6 +4,7 @@
 
 use std::io::{BufRead as _, BufReader};
 use std::process::{Command, Output, Stdio};
+use std::sync::LazyLock;
 
 use serde_json::Value;
 
@@ -24,11 +25,14 @@ fn stderr(output: &Output) -> String {
 }
 
 fn has_bpf() -> bool {
-    let output = pidlist(&["ps", "--source", "bpf", "--for", "1ms", "--json"]);
-    if !output.status.success() {
-        println!("skipped, no BPF here: {}", stderr(&output));
+    static REFUSED: LazyLock<Option<String>> = LazyLock::new(|| {
+        let output = pidlist(&["ps", "--source", "bpf", "--for", "1ms", "--json"]);
+        (!output.status.success()).then(|| stderr(&output))
+    });
+    if let Some(refused) = &*REFUSED {
+        println!("skipped, no BPF here: {refused}");
     }
-    output.status.success()
+    REFUSED.is_none()
 }
 
 fn has_module() -> bool {

@@ -6,6 +6,9 @@ use crate::audit::{Population, bounds};
 use crate::source::{Event, EventSource, Lost, SourceError, TaskSource};
 use crate::{Audit, Cache, Key, Outcome, Precision, ProcSource, Repair, Settings, Sighting, clock};
 
+#[cfg(test)]
+mod tests;
+
 const MILLISECOND: u64 = 1_000_000;
 
 /// Walks that repair come no closer than this, nanoseconds.
