@@ -24,25 +24,21 @@ const LINE_MAX: usize = "1073741823\n".len();
 pub(crate) struct Endpoint(pub(crate) Arc<List>);
 
 impl Operations for Endpoint {
-    /// One member a line, whole lines only; the position is the smallest pid still to come.
+    /// One member a line, in pieces of any size.
     ///
-    /// # Errors
-    ///
-    /// `EINVAL` if there is not room for a line.
+    /// The position is a pid and how much of its line was read: see [`Endpoint::lines`].
     fn read(&self, mut to: UserSliceWriter, pos: &mut u64) -> Result<usize> {
         let mut count = 0;
-        let mut lines = [0; 512];
+        let mut piece = [0; 512];
         loop {
-            // A batch of lines, to copy them out in one go.
-            let room = to.len().min(lines.len());
-            let (len, next) = self.lines(&mut lines[..room], *pos)?;
+            let room = to.len().min(piece.len());
+            let (len, next) = self.lines(&mut piece[..room], *pos)?;
             if len == 0 {
-                let full = next.is_some();
-                return if full && count == 0 { Err(EINVAL) } else { Ok(count) };
+                return Ok(count);
             }
-            to.write_slice(&lines[..len])?;
+            to.write_slice(&piece[..len])?;
             count += len;
-            *pos = next.map_or(u64::from(PID_LAST) + 1, u64::from);
+            *pos = next;
         }
     }
 
@@ -115,21 +111,35 @@ impl Operations for Endpoint {
 }
 
 impl Endpoint {
-    /// Writes lines with members from `pos` on; returns their length and the first member that had
-    /// no room.
-    fn lines(&self, to: &mut [u8], pos: u64) -> Result<(usize, Option<u32>)> {
-        let mut from = u32::try_from(pos).unwrap_or(u32::MAX);
+    /// Fills `to` with lines from `pos` on; returns how much that was and where it ended.
+    ///
+    /// A position is the smallest pid still to come, shifted by four bits that count the bytes of its
+    /// line that are out already. A line that was begun is finished even if its pid has left.
+    fn lines(&self, to: &mut [u8], pos: u64) -> Result<(usize, u64)> {
+        let mut pid = u32::try_from(pos >> 4).map_err(|_| EINVAL)?;
+        let mut begun = (pos & 0xf) as usize;
         let mut len = 0;
-        while let Some(pid) = self.0.next(from) {
-            if to.len() - len < LINE_MAX {
-                return Ok((len, Some(pid)));
+        while len < to.len() {
+            if begun == 0 {
+                match self.0.next(pid) {
+                    Some(next) => pid = next,
+                    None => break,
+                }
             }
-            let mut line = Formatter::new(&mut to[len..]);
-            writeln!(line, "{pid}").map_err(|_| EINVAL)?;
-            len += line.bytes_written();
-            from = pid + 1;
+            let mut line = [0; LINE_MAX];
+            let mut formatter = Formatter::new(&mut line);
+            writeln!(formatter, "{pid}").map_err(|_| EINVAL)?;
+            let whole = formatter.bytes_written();
+            let rest = line.get(begun..whole).ok_or(EINVAL)?;
+            let fits = rest.len().min(to.len() - len);
+            to[len..len + fits].copy_from_slice(&rest[..fits]);
+            len += fits;
+            begun += fits;
+            if begun == whole {
+                (pid, begun) = (pid + 1, 0);
+            }
         }
-        Ok((len, None))
+        Ok((len, u64::from(pid) << 4 | begun as u64))
     }
 
     fn change(&self, arg: UserPtr, change: fn(u32) -> Change) -> Result<u32> {

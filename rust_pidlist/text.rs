@@ -17,12 +17,12 @@ pub enum Word {
 
 /// The words of `text`, with pids of `1..=last`.
 pub fn words(text: &[u8], last: u32) -> impl Iterator<Item = Result<Word, NotAPid>> + '_ {
-    text.split(u8::is_ascii_whitespace).filter(|word| !word.is_empty()).map(move |word| {
-        match word.strip_prefix(b"!") {
+    text.split(u8::is_ascii_whitespace)
+        .filter(|word| !word.is_empty())
+        .map(move |word| match word.strip_prefix(b"!") {
             Some(digits) => pid(digits, last).map(Word::Remove),
             None => pid(word, last).map(Word::Add),
-        }
-    })
+        })
 }
 
 /// Whether `text` may end in the middle of a word.
@@ -37,7 +37,9 @@ fn pid(digits: &[u8], last: u32) -> Result<u32, NotAPid> {
     }
     let pid = digits
         .iter()
-        .try_fold(0u32, |n, d| n.checked_mul(10)?.checked_add(u32::from(d - b'0')))
+        .try_fold(0u32, |n, d| {
+            n.checked_mul(10)?.checked_add(u32::from(d - b'0'))
+        })
         .ok_or(NotAPid)?;
     if (1..=last).contains(&pid) {
         Ok(pid)

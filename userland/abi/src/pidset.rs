@@ -1,14 +1,15 @@
 //! `/dev/pidlist`: what a program and the kernel module say to each other.
 //!
 //! The device speaks two languages. For a shell it is text: reading gives one pid a line in
-//! ascending order, writing takes white-space separated `PID` (add) and `!PID` (remove). For
-//! programs there are the ioctls below.
+//! ascending order, writing takes white-space separated `PID` (add) and `!PID` (remove), all of one
+//! write or nothing. For programs there are the ioctls below.
 //!
 //! # Errors
 //!
 //! | errno | meaning |
 //! |---|---|
-//! | `EINVAL` | a pid outside `1..=`[`Info::pid_max`], an unknown flag, more than [`BATCH_MAX`] pids, text that is not a pid |
+//! | `EINVAL` | a pid outside `1..=`[`Info::pid_max`], an unknown flag, more than [`BATCH_MAX`] pids, text that is not a pid, 4 KiB of text or more that may end within a pid |
+//! | `E2BIG` | more than 128 KiB of text in one write |
 //! | `ESRCH` | no such process: a pid that does not live can be removed, never added |
 //! | `EFAULT` | an address that cannot be read or written |
 //! | `ENOMEM` | no chunk could be had: nothing was added |
