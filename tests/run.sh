@@ -81,7 +81,7 @@ host() {
     lint
     check "cargo test" $cargo test --no-fail-fast
     check "tree: loom" env RUSTFLAGS="--cfg loom" CARGO_TARGET_DIR=target/loom \
-        $cargo test --package pidlist-tree --release --test loom
+        $cargo test --package pidlist-tree --release --test tree
     if cargo +nightly --version >/dev/null 2>&1; then
         check "tree: AddressSanitizer" env RUSTFLAGS=-Zsanitizer=address CARGO_TARGET_DIR=target/asan \
             cargo +nightly test --package pidlist-tree --target x86_64-unknown-linux-gnu
