@@ -5,6 +5,7 @@
 
 mod ktap;
 mod pidset;
+mod processes;
 mod run;
 mod storm;
 
@@ -21,6 +22,7 @@ fn main() -> anyhow::Result<ExitCode> {
     let wanted = arguments.first().map_or("", String::as_str);
     let tests = pidset::TESTS
         .iter()
+        .chain(processes::TESTS)
         .filter(|(name, _)| name.contains(wanted));
     ktap::run(&tests.copied().collect::<Vec<_>>())
 }

@@ -92,6 +92,9 @@ fn config_rust(release: &str) -> Check {
     const NAME: &str = "CONFIG_RUST";
     let hint = "install a kernel built with CONFIG_RUST=y (Debian: linux-image-amd64 of backports); \
                 only the kernel module needs it";
+    if is_loaded() {
+        return Check::ok(NAME, "y (a Rust module is loaded)");
+    }
     let Some((place, config)) = kernel_config(release) else {
         return Check::off(
             NAME,
@@ -236,11 +239,15 @@ fn bpf() -> Vec<Check> {
     checks
 }
 
+fn is_loaded() -> bool {
+    fs::exists("/sys/module/rust_pidlist").unwrap_or(false)
+}
+
 fn module() -> Vec<Check> {
     const LOAD: &str = "`make module && make load` builds and loads it, or: sudo insmod rust_pidlist.ko; \
                         the kernel must have CONFIG_RUST=y";
     let device = format!("/dev/{DEVICE_NAME}");
-    if !fs::exists("/sys/module/rust_pidlist").unwrap_or(false) {
+    if !is_loaded() {
         return vec![
             Check::missing("module", "rust_pidlist is not loaded", LOAD),
             Check::missing("device", format!("{device} is not there"), LOAD),

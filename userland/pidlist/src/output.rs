@@ -91,7 +91,8 @@ pub fn is_coloured() -> bool {
 pub fn table<const N: usize>(header: [&str; N]) -> Table {
     let mut table = Table::new();
     table.load_style(presets::NOTHING);
-    if io::stdout().is_terminal() {
+    // A serial line is a terminal that does not know its width, and says 0.
+    if io::stdout().is_terminal() && table.width().is_some_and(|width| width > 0) {
         table.set_content_arrangement(ContentArrangement::Dynamic);
         table.set_truncation_indicator("…");
     } else {
