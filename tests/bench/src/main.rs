@@ -1,0 +1,58 @@
+//! `pidlist-bench [AREA…]`: measures, prints a table an area, leaves `<area>.json`.
+
+use std::io::{self, Write};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use anyhow::Context;
+use clap::Parser;
+use pidlist_bench::area::Area;
+use pidlist_bench::report::Report;
+
+/// Measure pidlist against what one would use instead.
+///
+/// Both sides have their turns in one run, A B A B…; figures are medians, times are CPU time. What
+/// this machine does not allow is skipped, and said.
+#[derive(Parser)]
+#[command(version)]
+struct Arguments {
+    /// What to measure; all of it by default.
+    #[arg(value_enum, value_name = "AREA")]
+    areas: Vec<Area>,
+    /// How many times each side has its turn.
+    #[arg(long, default_value_t = 51, value_parser = clap::value_parser!(u16).range(1..))]
+    rounds: u16,
+    /// Where to leave the figures.
+    #[arg(long, default_value = "target/bench")]
+    dir: PathBuf,
+}
+
+fn main() -> ExitCode {
+    match run(&Arguments::parse()) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("pidlist-bench: {error:#}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+fn run(arguments: &Arguments) -> anyhow::Result<()> {
+    let areas = match arguments.areas.as_slice() {
+        [] => Area::ALL,
+        some => some,
+    };
+    let mut out = io::stdout().lock();
+    for area in areas {
+        let name = area.name();
+        writeln!(out, "{name}")?;
+        out.flush()?;
+        let mut report = Report::new(arguments.rounds.into());
+        area.run(&mut report)
+            .with_context(|| format!("cannot measure {name}"))?;
+        let path = report.save(&arguments.dir, name)?;
+        report.print(&mut out)?;
+        writeln!(out, "  → {}\n", path.display())?;
+    }
+    Ok(())
+}
