@@ -12,7 +12,8 @@ passed=0 failed=0 skipped=0
 # check <name> <command>…: a command that says how many tests it ran (as cargo does) counts as those
 # tests, another as one.
 check() {
-    local name=$1 log=$logs/${1// /-}.log start=$SECONDS status=0 counts p f s
+    local name=$1 log=${1//[^a-zA-Z]/-} start=$SECONDS status=0 counts p f s
+    log=$logs/${log//--/-}.log
     shift
     [[ ! -t 1 ]] || printf '   %s … (log: %s)' "$name" "$log"
     "$@" >"$log" 2>&1 </dev/null || status=$?
@@ -103,11 +104,8 @@ guest() {
 harness() {
     local module ktap
     export GUEST_MODULE=
-    if ! module=$(qemu/build-module.sh qemu/splat 2>"$logs/splat.log"); then
-        check "harness: build splat.ko" cat "$logs/splat.log" /dev/null/none
-        return
-    fi
-    module=$(tail -n 1 <<<"$module")
+    check "harness: build splat.ko" qemu/build-module.sh qemu/splat
+    module=$(qemu/build-module.sh qemu/splat 2>/dev/null) || return 0
     for kind in warning oops panic; do
         red "harness: sees a kernel $kind" "the kernel (complained|is lost).*\($kind\)|the kernel is lost: Kernel panic" \
             qemu/guest.sh harness --file "$module:/splat.ko" -- sh -c "insmod /splat.ko kind=$kind; exit 0"
