@@ -10,12 +10,10 @@
 //! # Ok::<(), Box<dyn std::error::Error>>(())
 //! ```
 
-mod audit;
 pub mod slabinfo;
 
 use std::{cmp::Reverse, fs, io, time::SystemTime};
 
-pub use audit::{AUDITED, Audit};
 use pidlist_bpf::Programs;
 use serde::{Deserialize, Serialize};
 
@@ -186,11 +184,6 @@ impl Snapshot {
     /// The cache of that name; none too if it was merged into another one.
     pub fn get(&self, name: &str) -> Option<&Cache> {
         self.caches.iter().find(|cache| cache.name == name)
-    }
-
-    /// What the slabs say about how many processes can be alive.
-    pub fn audit(&self) -> Audit {
-        Audit::of(self)
     }
 }
 
