@@ -253,6 +253,9 @@ impl State {
     /// Fills the reserve up; returns whether it is full.
     fn refill(&self, mode: Mode) -> bool {
         let missing = self.set.write(|set| set.free().missing(RESERVE));
+        if missing.total() == 0 {
+            return true;
+        }
         let (batch, whole) = Batch::alloc(missing, mode);
         self.set.write(|set| set.refill(batch));
         self.counters.refills.add(1);
