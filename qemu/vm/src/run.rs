@@ -92,10 +92,11 @@ fn build_initramfs(args: &RunArgs) -> Result<PathBuf> {
     if args.interactive
         && let Some((width, height)) = terminal_size::terminal_size()
     {
-        // A serial line has no size of its own.
+        // A serial line has no size of its own, and does not know what it is connected to.
         environment.extend([
             format!("COLUMNS={}", width.0),
             format!("LINES={}", height.0),
+            format!("TERM={}", std::env::var("TERM").unwrap_or("linux".into())),
         ]);
         let resize = format!("stty cols {} rows {}; exec \"$@\"", width.0, height.0);
         command.splice(0..0, ["sh".into(), "-c".into(), resize, "sh".into()]);
