@@ -71,7 +71,9 @@ step_failed() {
         printf -- '---\n'
     } >&2
     hint="read the log, then run the same command again: finished stages are kept"
-    if tail -n 200 "$log" | grep -q 'No space left on device'; then
+    # Not every tool says why its write failed.
+    if tail -n 200 "$log" | grep -q 'No space left on device' ||
+        (($(df --output=avail -m "$cache" | tail -n 1) < 20)); then
         hint="the disk is full: free some space under $cache, then run the same command again"
     elif tail -n 200 "$log" | grep -qE 'Could not resolve|Temporary failure|Failed to fetch|Unable to connect|Could not connect|Cannot initiate|invalid Release file|network failure|Failed getting release|Couldn.t download'; then
         hint="a download failed: check the network, proxy and apt mirror, then run the same command again"
