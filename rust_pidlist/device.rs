@@ -2,6 +2,7 @@
 
 use core::fmt::Write;
 
+use kernel::iov::IovIterSource;
 use kernel::prelude::*;
 use kernel::str::Formatter;
 use kernel::sync::Arc;
@@ -46,19 +47,25 @@ impl Operations for Endpoint {
     ///
     /// # Errors
     ///
-    /// `E2BIG` beyond 128 KiB, `EINVAL` for a word that is no pid, else those of
-    /// [`crate::list::State::apply`].
-    fn write(&self, from: UserSliceReader) -> Result {
-        if from.len() > WRITE_MAX {
+    /// `E2BIG` beyond 128 KiB or [`abi::BATCH_MAX`] words, `EINVAL` for a word that is no pid, else
+    /// those of [`crate::list::State::apply`].
+    fn write(&self, from: &mut IovIterSource<'_>) -> Result {
+        let len = from.len();
+        if len > WRITE_MAX {
             return Err(E2BIG);
         }
         let mut bytes = KVVec::new();
-        from.read_all(&mut bytes, GFP_KERNEL)?;
+        if from.copy_from_iter_vec(&mut bytes, GFP_KERNEL)? != len {
+            return Err(EFAULT);
+        }
         if bytes.len() >= PIECE && text::is_cut(&bytes) {
             return Err(EINVAL);
         }
         let mut changes = KVVec::new();
         for word in text::words(&bytes, PID_LAST) {
+            if changes.len() == abi::BATCH_MAX as usize {
+                return Err(E2BIG);
+            }
             let change = match word {
                 Ok(text::Word::Add(pid)) => Change::Add(pid),
                 Ok(text::Word::Remove(pid)) => Change::Remove(pid),
@@ -69,7 +76,10 @@ impl Operations for Endpoint {
         self.0.apply(&changes)
     }
 
-    fn ioctl(&self, cmd: u32, arg: UserPtr) -> Result<u32> {
+    fn ioctl(&self, cmd: u32, arg: UserPtr, writable: bool) -> Result<u32> {
+        if matches!(cmd, abi::ADD | abi::REMOVE | abi::CLEAR | abi::RULES) && !writable {
+            return Err(EBADF);
+        }
         match cmd {
             abi::INFO => put(arg, &[abi::VERSION, PID_LAST]),
             abi::ADD => self.change(arg, Change::Add),
@@ -117,6 +127,9 @@ impl Endpoint {
     /// line that are out already. A line that was begun is finished even if its pid has left.
     fn lines(&self, to: &mut [u8], pos: u64) -> Result<(usize, u64)> {
         let mut pid = u32::try_from(pos >> 4).map_err(|_| EINVAL)?;
+        if pid > PID_LAST {
+            return Ok((0, pos));
+        }
         let mut begun = (pos & 0xf) as usize;
         let mut len = 0;
         while len < to.len() {

@@ -20,15 +20,8 @@ static CACHE: core::sync::atomic::AtomicPtr<bindings::kmem_cache> =
 
 const NAME: &CStr = c"pidlist_chunk";
 
-/// Both kinds of chunk are about 2 KiB and come from one cache.
-const OBJECT_SIZE: usize = {
-    let [upper, leaf] = tree::CHUNK_BYTES;
-    if upper > leaf {
-        upper
-    } else {
-        leaf
-    }
-};
+/// All kinds of chunk are about 2 KiB and come from one cache.
+const OBJECT_SIZE: usize = tree::CHUNK_BYTES;
 
 /// Keeps the cache alive. To be dropped after every [`tree::PidSet`].
 pub(crate) struct ChunkCache(());

@@ -16,20 +16,24 @@ extern "C" {
         func: unsafe extern "C" fn(*mut bindings::irq_work),
     );
     fn pidlist_init_work(
-        work: *mut bindings::work_struct,
+        work: *mut bindings::delayed_work,
         func: unsafe extern "C" fn(*mut bindings::work_struct),
     );
-    fn pidlist_schedule_work(work: *mut bindings::work_struct);
+    fn pidlist_schedule_work(work: *mut bindings::delayed_work, delay_ms: u32);
 }
+
+/// How long to leave the kernel to find some memory.
+const RETRY_MS: u32 = 100;
 
 /// What there is to do later.
 pub(crate) trait Upkeep: Sync + 'static {
     /// The part that needs no sleep: runs in interrupt context (on PREEMPT_RT in a thread).
-    /// Returns whether [`Upkeep::thorough`] is needed as well.
+    /// Returns whether that was all; if not, [`Upkeep::thorough`] comes next.
     fn quick(&self) -> bool;
 
-    /// The part that may sleep: runs on the system's work queue.
-    fn thorough(&self);
+    /// The part that may sleep: runs on the system's work queue. Returns whether that was all; if
+    /// not, it is tried again after a while.
+    fn thorough(&self) -> bool;
 }
 
 /// A value that can ask for its own upkeep.
@@ -38,7 +42,7 @@ pub(crate) struct Deferred<T: Upkeep> {
     #[pin]
     irq_work: Opaque<bindings::irq_work>,
     #[pin]
-    work: Opaque<bindings::work_struct>,
+    work: Opaque<bindings::delayed_work>,
     value: T,
 }
 
@@ -73,17 +77,21 @@ impl<T: Upkeep> Deferred<T> {
         // SAFETY: Only `request` queues this irq_work: it is the field of a live `Self`, whose drop
         // waits for us.
         let this = unsafe { &*kernel::container_of!(this, Self, irq_work) };
-        if this.value.quick() {
+        if !this.value.quick() {
             // SAFETY: The work is initialized; `drop` waits for it.
-            unsafe { pidlist_schedule_work(this.work.get()) };
+            unsafe { pidlist_schedule_work(this.work.get(), 0) };
         }
     }
 
     unsafe extern "C" fn run_work(work: *mut bindings::work_struct) {
-        let this = Opaque::cast_from(work);
+        const { assert!(core::mem::offset_of!(bindings::delayed_work, work) == 0) };
+        let this = Opaque::cast_from(work.cast::<bindings::delayed_work>());
         // SAFETY: As in `run_irq_work`.
-        let this = unsafe { &*kernel::container_of!(this, Self, work) };
-        this.value.thorough();
+        let this = unsafe { &*kernel::container_of!(this.cast_mut(), Self, work) };
+        if !this.value.thorough() {
+            // SAFETY: The work is initialized; `drop` waits for it, though it queues itself.
+            unsafe { pidlist_schedule_work(this.work.get(), RETRY_MS) };
+        }
     }
 }
 
@@ -104,7 +112,7 @@ impl<T: Upkeep> PinnedDrop for Deferred<T> {
         // SAFETY: Both are initialized.
         unsafe {
             bindings::irq_work_sync(self.irq_work.get());
-            bindings::cancel_work_sync(self.work.get());
+            bindings::cancel_delayed_work_sync(self.work.get());
         }
     }
 }

@@ -9,11 +9,13 @@ use core::marker::PhantomPinned;
 use kernel::bindings;
 use kernel::error::{from_result, to_result};
 use kernel::ffi::{c_char, c_int, c_long, c_uint, c_ulong};
+use kernel::fs::file::flags;
+use kernel::iov::IovIterSource;
 use kernel::prelude::*;
 use kernel::str::CStr;
 use kernel::sync::Arc;
 use kernel::types::Opaque;
-use kernel::uaccess::{UserPtr, UserSlice, UserSliceReader, UserSliceWriter};
+use kernel::uaccess::{UserPtr, UserSlice, UserSliceWriter};
 
 /// What a device does. Every function may sleep; several may run at once.
 pub(crate) trait Operations: Send + Sync + 'static {
@@ -21,10 +23,10 @@ pub(crate) trait Operations: Send + Sync + 'static {
     fn read(&self, to: UserSliceWriter, pos: &mut u64) -> Result<usize>;
 
     /// Takes all of `from`.
-    fn write(&self, from: UserSliceReader) -> Result;
+    fn write(&self, from: &mut IovIterSource<'_>) -> Result;
 
-    /// Answers ioctl `cmd`.
-    fn ioctl(&self, cmd: u32, arg: UserPtr) -> Result<u32>;
+    /// Answers ioctl `cmd`, from a descriptor that is open for writing or is not.
+    fn ioctl(&self, cmd: u32, arg: UserPtr, writable: bool) -> Result<u32>;
 }
 
 /// A device that is there until it is dropped.
@@ -51,8 +53,8 @@ impl<T: Operations> Device<T> {
         open: Some(Self::open),
         release: Some(Self::release),
         read: Some(Self::read),
-        write: Some(Self::write),
-        llseek: Some(bindings::default_llseek),
+        // One call for all segments of a writev: a word may span two of them.
+        write_iter: Some(Self::write_iter),
         unlocked_ioctl: Some(Self::ioctl),
         compat_ioctl: bindings::compat_ptr_ioctl,
         ..pin_init::zeroed()
@@ -104,7 +106,7 @@ impl<T: Operations> Device<T> {
         unsafe { &*(*file).private_data.cast::<T>() }
     }
 
-    unsafe extern "C" fn open(_inode: *mut bindings::inode, file: *mut bindings::file) -> c_int {
+    unsafe extern "C" fn open(inode: *mut bindings::inode, file: *mut bindings::file) -> c_int {
         // SAFETY: `misc_open` set `private_data` to the registered miscdevice, and keeps it
         // registered during this call.
         let misc = unsafe { (*file).private_data.cast::<bindings::miscdevice>() };
@@ -115,7 +117,10 @@ impl<T: Operations> Device<T> {
         core::mem::forget(this.operations.clone());
         // SAFETY: The file is ours to set up; `release` undoes this.
         unsafe { (*file).private_data = operations.cast_mut().cast() };
-        0
+        // A position is not a count of bytes, so there is nothing to seek to; a shell that could
+        // seek would lose lines.
+        // SAFETY: The kernel passes the inode and the file that is being opened.
+        unsafe { bindings::nonseekable_open(inode, file) }
     }
 
     unsafe extern "C" fn release(_inode: *mut bindings::inode, file: *mut bindings::file) -> c_int {
@@ -141,16 +146,16 @@ impl<T: Operations> Device<T> {
         })
     }
 
-    unsafe extern "C" fn write(
-        file: *mut bindings::file,
-        buffer: *const c_char,
-        len: usize,
-        _pos: *mut bindings::loff_t,
+    unsafe extern "C" fn write_iter(
+        kiocb: *mut bindings::kiocb,
+        iter: *mut bindings::iov_iter,
     ) -> isize {
         from_result(|| {
-            let from = UserSlice::new(UserPtr::from_ptr(buffer.cast_mut().cast()), len).reader();
-            // SAFETY: The kernel calls us with a file of ours.
-            unsafe { Self::operations(file) }.write(from)?;
+            // SAFETY: The kernel calls us with a file of ours, and an iterator over what to write.
+            let (operations, from) =
+                unsafe { (Self::operations((*kiocb).ki_filp), IovIterSource::from_raw(iter)) };
+            let len = from.len();
+            operations.write(from)?;
             Ok(len as isize)
         })
     }
@@ -158,8 +163,9 @@ impl<T: Operations> Device<T> {
     unsafe extern "C" fn ioctl(file: *mut bindings::file, cmd: c_uint, arg: c_ulong) -> c_long {
         from_result(|| {
             // SAFETY: The kernel calls us with a file of ours.
-            let operations = unsafe { Self::operations(file) };
-            Ok(operations.ioctl(cmd, UserPtr::from_addr(arg as usize))? as isize)
+            let (operations, flags) = unsafe { (Self::operations(file), (*file).f_flags) };
+            let writable = flags & flags::O_ACCMODE != flags::O_RDONLY;
+            Ok(operations.ioctl(cmd, UserPtr::from_addr(arg as usize), writable)? as isize)
         }) as c_long
     }
 }

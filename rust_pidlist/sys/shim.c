@@ -25,16 +25,16 @@ void pidlist_init_irq_work(struct irq_work *work, void (*func)(struct irq_work *
 	init_irq_work(work, func);
 }
 
-void pidlist_init_work(struct work_struct *work, work_func_t func);
-void pidlist_init_work(struct work_struct *work, work_func_t func)
+void pidlist_init_work(struct delayed_work *work, work_func_t func);
+void pidlist_init_work(struct delayed_work *work, work_func_t func)
 {
-	INIT_WORK(work, func);
+	INIT_DELAYED_WORK(work, func);
 }
 
-void pidlist_schedule_work(struct work_struct *work);
-void pidlist_schedule_work(struct work_struct *work)
+void pidlist_schedule_work(struct delayed_work *work, unsigned int delay_ms);
+void pidlist_schedule_work(struct delayed_work *work, unsigned int delay_ms)
 {
-	schedule_work(work);
+	schedule_delayed_work(work, msecs_to_jiffies(delay_ms));
 }
 
 /* tracepoint.rs */

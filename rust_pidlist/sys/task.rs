@@ -9,6 +9,7 @@ use core::marker::PhantomData;
 use core::ptr::{addr_of_mut, NonNull};
 
 use kernel::bindings;
+use kernel::prelude::*;
 use kernel::sync::rcu;
 
 #[expect(improper_ctypes, reason = "the pointers only pass through")]
@@ -42,9 +43,16 @@ impl Task<'_> {
         unsafe { addr_of_mut!((*self.0.as_ptr()).pid).read_volatile() as u32 == self.tgid() }
     }
 
+    /// When it was made, in nanoseconds of `CLOCK_BOOTTIME`.
+    pub(crate) fn started_ns(self) -> u64 {
+        // SAFETY: The task is valid; a thread that execs takes over another's time, and either will do.
+        unsafe { addr_of_mut!((*self.0.as_ptr()).start_boottime).read_volatile() }
+    }
+
     /// The tgid of the process that will be told of this one's end.
-    fn parent_tgid(self, _rcu: &rcu::Guard) -> u32 {
-        // SAFETY: The task is valid. `real_parent` is protected by RCU, which is held.
+    pub(crate) fn parent_tgid(self) -> u32 {
+        let _rcu = rcu::read_lock();
+        // SAFETY: The task is valid. RCU keeps what `real_parent` points to.
         unsafe {
             let parent = addr_of_mut!((*self.0.as_ptr()).real_parent).read_volatile();
             (*parent).tgid as u32
@@ -63,36 +71,57 @@ pub(crate) enum Presence {
     There,
 }
 
-/// Looks up the process with tgid `pid`. Any context but NMI.
-pub(crate) fn presence(pid: u32) -> Presence {
-    let _rcu = rcu::read_lock();
-    // SAFETY: The initial namespace is there for ever; RCU is held for the look-up and for the use
-    // of what it finds.
+/// The leader of the thread group `pid`, or null. The caller holds the RCU read lock as long as it
+/// uses the task.
+fn leader(pid: u32, _rcu: &rcu::Guard) -> *mut bindings::task_struct {
+    // SAFETY: The initial namespace is there for ever, and RCU is held.
     unsafe {
         let pid = bindings::find_pid_ns(pid as i32, addr_of_mut!(bindings::init_pid_ns));
-        let task = bindings::pid_task(pid, bindings::pid_type_PIDTYPE_TGID);
-        if task.is_null() {
-            Presence::Gone
-        } else if addr_of_mut!((*task).__state).read_volatile() & bindings::TASK_NEW != 0 {
-            Presence::New
-        } else {
-            Presence::There
-        }
+        bindings::pid_task(pid, bindings::pid_type_PIDTYPE_TGID)
     }
 }
 
-/// Lets a process that is being made get on. May sleep.
-pub(crate) fn wait_a_moment() {
-    // SAFETY: May be called wherever sleeping is allowed.
-    unsafe { bindings::schedule_timeout_uninterruptible(1) };
+/// Looks up the process with tgid `pid`. Any context but NMI.
+pub(crate) fn presence(pid: u32) -> Presence {
+    let rcu = rcu::read_lock();
+    let task = leader(pid, &rcu);
+    if task.is_null() {
+        return Presence::Gone;
+    }
+    // SAFETY: RCU is held, so the task is valid.
+    let state = unsafe { addr_of_mut!((*task).__state).read_volatile() };
+    if state & bindings::TASK_NEW != 0 {
+        Presence::New
+    } else {
+        Presence::There
+    }
 }
 
-/// Calls `f` with the tgid of every process and of its parent, as long as `f` returns true.
+/// Whether `task` leads the process that has tgid `pid` now. Any context but NMI.
+pub(crate) fn is_process(pid: u32, task: Task<'_>) -> bool {
+    leader(pid, &rcu::read_lock()) == task.0.as_ptr()
+}
+
+/// Lets a process that is being made get on. May sleep.
+///
+/// # Errors
+///
+/// `EINTR` if a signal is pending.
+pub(crate) fn wait_a_moment() -> Result {
+    // SAFETY: May be called wherever sleeping is allowed.
+    unsafe { bindings::schedule_timeout_interruptible(1) };
+    if kernel::current!().signal_pending() {
+        return Err(EINTR);
+    }
+    Ok(())
+}
+
+/// Calls `f` with the leader of every process, as long as `f` returns true.
 ///
 /// Runs under an RCU read lock: `f` must not sleep. Processes that come or go meanwhile may be
 /// missed; they have events.
-pub(crate) fn each_process(mut f: impl FnMut(u32, u32) -> bool) {
-    let rcu = rcu::read_lock();
+pub(crate) fn each_process(mut f: impl FnMut(Task<'_>) -> bool) {
+    let _rcu = rcu::read_lock();
     let mut next = addr_of_mut!(bindings::init_task);
     loop {
         // SAFETY: RCU is held, and `next` is on the list of tasks.
@@ -101,8 +130,7 @@ pub(crate) fn each_process(mut f: impl FnMut(u32, u32) -> bool) {
             return;
         }
         // SAFETY: The task is valid while RCU is held, which is longer than this borrow.
-        let task = unsafe { Task::from_raw(next) };
-        if !f(task.tgid(), task.parent_tgid(&rcu)) {
+        if !f(unsafe { Task::from_raw(next) }) {
             return;
         }
     }

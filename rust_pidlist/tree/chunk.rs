@@ -1,4 +1,5 @@
-//! The two kinds of chunk: an [`Upper`] leads to 256 leaves, a [`Leaf`] holds 16,384 pids.
+//! The kinds of chunk: the [`Root`] leads to 256 upper chunks, an [`Upper`] to 256 leaves, a [`Leaf`]
+//! holds 16,384 pids.
 
 use super::link::{Chunk, Link};
 use super::sync::{AtomicU64, Ordering};
@@ -60,7 +61,26 @@ impl<const WORDS: usize> Summary<WORDS> {
     }
 }
 
-pub(super) type RootSummary = Summary<{ words_for(ROOT_LEN) }>;
+/// The top level, of which every set has one.
+pub struct Root {
+    next_free: Link<Root>,
+    pub(super) summary: Summary<{ words_for(ROOT_LEN) }>,
+    pub(super) uppers: [Link<Upper>; ROOT_LEN],
+}
+
+impl Chunk for Root {
+    fn new() -> Self {
+        Self {
+            next_free: Link::none(),
+            summary: Summary::new(),
+            uppers: core::array::from_fn(|_| Link::none()),
+        }
+    }
+
+    fn next_free(&self) -> &Link<Self> {
+        &self.next_free
+    }
+}
 
 /// A chunk of the middle level.
 ///

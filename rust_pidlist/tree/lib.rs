@@ -31,17 +31,23 @@ mod chunk;
 mod link;
 mod sync;
 
-use chunk::{RootSummary, BITS, ROOT_LEN};
-use link::{Link, Owned, Stack};
+use chunk::BITS;
+use link::{Owned, Stack};
 
-pub use chunk::{Leaf, Upper};
+pub use chunk::{Leaf, Root, Upper};
 pub use link::{Chunk, Supply};
 
 /// The largest pid a set can hold; 0 is none.
 pub const PID_LAST: u32 = (1 << (BITS[0] + BITS[1] + BITS[2])) - 1;
 
-/// What writers need to have to themselves; the set keeps it inside its [`Lock`].
-pub struct Reserve<S: Supply> {
+/// What the lock protects: the set's books, and what its owner keeps beside them.
+pub struct Guarded<S: Supply, E> {
+    reserve: Reserve<S>,
+    beside: E,
+}
+
+/// What writers need to have to themselves.
+struct Reserve<S: Supply> {
     uppers: Stack<Upper, S>,
     leaves: Stack<Leaf, S>,
     members: u64,
@@ -55,17 +61,11 @@ pub trait Lock<T> {
     fn with<R>(&self, f: impl FnOnce(&mut T) -> R) -> R;
 }
 
-/// A set of pids.
-pub struct PidSet<S: Supply, L: Lock<Reserve<S>>> {
+/// A set of pids; its lock protects an `E` of the owner's as well, so that both change in one step.
+pub struct PidSet<S: Supply, L: Lock<Guarded<S, E>>, E = ()> {
     lock: L,
-    root: Root,
-    supply: core::marker::PhantomData<fn() -> S>,
-}
-
-/// The top level.
-struct Root {
-    summary: RootSummary,
-    uppers: [Link<Upper>; ROOT_LEN],
+    root: Owned<Root, S>,
+    guarded: core::marker::PhantomData<fn() -> (S, E)>,
 }
 
 /// No chunk was at hand: nothing was changed. Add a [`Batch`] and try again.
@@ -163,23 +163,23 @@ const fn first_of(root: usize, upper: usize) -> u32 {
     (((root as u32) << BITS[1]) + upper as u32) << BITS[2]
 }
 
-impl<S: Supply, L: Lock<Reserve<S>>> PidSet<S, L> {
-    /// An empty set; `lock` wraps the value it is given. The reserve is empty, too.
-    pub fn new(lock: impl FnOnce(Reserve<S>) -> L) -> Self {
-        Self {
-            lock: lock(Reserve {
-                uppers: Stack::new(),
-                leaves: Stack::new(),
-                members: 0,
-                uppers_used: 0,
-                leaves_used: 0,
-            }),
-            root: Root {
-                summary: RootSummary::new(),
-                uppers: core::array::from_fn(|_| Link::none()),
-            },
-            supply: core::marker::PhantomData,
-        }
+impl<S: Supply, L: Lock<Guarded<S, E>>, E> PidSet<S, L, E> {
+    /// An empty set with an empty reserve; `lock` wraps the value it is given.
+    ///
+    /// `None` if there is no memory for it. As with [`Batch::alloc`], what this may do is up to `mode`.
+    pub fn new(beside: E, lock: impl FnOnce(Guarded<S, E>) -> L, mode: S::Mode) -> Option<Self> {
+        let reserve = Reserve {
+            uppers: Stack::new(),
+            leaves: Stack::new(),
+            members: 0,
+            uppers_used: 0,
+            leaves_used: 0,
+        };
+        Some(Self {
+            lock: lock(Guarded { reserve, beside }),
+            root: Owned::alloc(mode)?,
+            guarded: core::marker::PhantomData,
+        })
     }
 
     /// Whether `pid` is a member. Takes no lock, any context.
@@ -231,20 +231,23 @@ impl<S: Supply, L: Lock<Reserve<S>>> PidSet<S, L> {
     }
 
     /// Takes the lock to change the set.
-    pub fn write<R>(&self, f: impl FnOnce(&mut Writer<'_, S>) -> R) -> R {
-        self.lock.with(|reserve| {
-            f(&mut Writer {
-                root: &self.root,
-                reserve,
-            })
+    pub fn write<R>(&self, f: impl FnOnce(&mut Writer<'_, S>, &mut E) -> R) -> R {
+        self.lock.with(|guarded| {
+            f(
+                &mut Writer {
+                    root: &self.root,
+                    reserve: &mut guarded.reserve,
+                },
+                &mut guarded.beside,
+            )
         })
     }
 }
 
-impl<S: Supply, L: Lock<Reserve<S>>> Drop for PidSet<S, L> {
+impl<S: Supply, L: Lock<Guarded<S, E>>, E> Drop for PidSet<S, L, E> {
     fn drop(&mut self) {
         // All chunks go to the reserve, which frees them.
-        self.write(|w| while w.clear_from(0).is_some() {});
+        self.write(|w, _| w.clear_all());
     }
 }
 
@@ -314,39 +317,23 @@ impl<S: Supply> Writer<'_, S> {
         true
     }
 
-    /// Removes all members of the first used leaf at or after `from`'s; returns the first pid
-    /// behind it, `None` if there was no leaf.
+    /// Removes every member.
     ///
-    /// A step of clearing a set, short enough to run with interrupts off.
-    pub fn clear_from(&mut self, from: u32) -> Option<u32> {
-        let mut at = Place::of(from);
-        while at.root < ROOT_LEN {
-            let root = self.root.summary.next(at.root)?;
-            let start = if root == at.root { at.upper } else { 0 };
-            // Under the lock a summary is exact.
-            let upper = self.root.uppers[root].get()?;
-            let Some(i) = upper.summary.next(start) else {
-                at = Place {
-                    root: root + 1,
-                    upper: 0,
-                    ..at
-                };
-                continue;
+    /// It takes a store for each word in use, and so at most 65,536 with pids of 22 bits.
+    pub fn clear_all(&mut self) {
+        // Under the lock a summary is exact: what it names is there.
+        while let Some(root) = self.root.summary.next(0) {
+            let Some(upper) = self.root.uppers[root].get() else {
+                return;
             };
-            let leaf = upper.leaves[i].get()?;
-            self.reserve.members -= leaf.clear_all();
-            self.cut(
-                Place {
-                    root,
-                    upper: i,
-                    ..at
-                },
-                upper,
-                leaf,
-            );
-            return Some(first_of(root, i + 1));
+            while let Some(i) = upper.summary.next(0) {
+                let Some(leaf) = upper.leaves[i].get() else {
+                    return;
+                };
+                self.reserve.members -= leaf.clear_all();
+                self.cut(Place::of(first_of(root, i)), upper, leaf);
+            }
         }
-        None
     }
 
     /// Returns an emptied leaf to the reserve, and its upper chunk if that was the last one.
@@ -411,5 +398,13 @@ impl<S: Supply> Writer<'_, S> {
     }
 }
 
-/// Bytes of an upper chunk, of a leaf.
-pub const CHUNK_BYTES: [usize; 2] = [size_of::<Upper>(), size_of::<Leaf>()];
+/// Bytes of the largest kind of chunk.
+pub const CHUNK_BYTES: usize = {
+    let (root, upper, leaf) = (size_of::<Root>(), size_of::<Upper>(), size_of::<Leaf>());
+    let most = if root > upper { root } else { upper };
+    if most > leaf {
+        most
+    } else {
+        leaf
+    }
+};

@@ -79,7 +79,7 @@ impl<T> Link<T> {
     {
         let chunk = ManuallyDrop::new(chunk).0.as_ptr();
         // INVARIANT: A chunk that is put into a tree stays as long as the tree.
-        self.0.store(chunk, Ordering::Relaxed);
+        self.0.store(chunk, Ordering::Release);
         // SAFETY: As for `get`.
         unsafe { &*chunk }
     }
@@ -90,6 +90,8 @@ pub(super) struct Owned<T: Chunk, S: Supply>(NonNull<T>, PhantomData<S>);
 
 // SAFETY: It owns the chunk, which is made of atomics.
 unsafe impl<T: Chunk + Send, S: Supply> Send for Owned<T, S> {}
+// SAFETY: A shared one gives a shared chunk.
+unsafe impl<T: Chunk + Sync, S: Supply> Sync for Owned<T, S> {}
 
 impl<T: Chunk, S: Supply> Owned<T, S> {
     pub(super) fn alloc(mode: S::Mode) -> Option<Self> {

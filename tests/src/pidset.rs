@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 use std::fs::{self, File};
-use std::io::{Read, Write};
+use std::io::{IoSlice, Read, Seek, SeekFrom, Write};
 use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
@@ -25,6 +25,18 @@ pub const TESTS: &[(&str, Test)] = &[
     (
         "pidset: reads of any size add up to the list",
         reads_of_any_size,
+    ),
+    (
+        "pidset: a shell reads it line by line",
+        a_shell_reads_line_by_line,
+    ),
+    (
+        "pidset: a word may span the segments of a writev",
+        a_word_may_span_segments,
+    ),
+    (
+        "pidset: a text may not be endless",
+        a_text_may_not_be_endless,
     ),
     (
         "pidset: the CLI adds, asks, lists, removes and clears",
@@ -191,6 +203,56 @@ fn reads_of_any_size() -> Result<()> {
         expected == format!("{}{rest}", char::from(byte[0])),
         "the rest is {rest:?}"
     );
+    Ok(())
+}
+
+/// A shell that could seek reads a block, and seeks back to behind the line it wanted.
+fn a_shell_reads_line_by_line() -> Result<()> {
+    start("off")?;
+    let processes = (0..12)
+        .map(|_| Process::idle())
+        .collect::<Result<Vec<_>>>()?;
+    let pids: BTreeSet<u32> = processes.iter().map(Process::pid).collect();
+    for pid in &pids {
+        write(&format!("{pid}\n"))?;
+    }
+    let expected: String = pids.iter().map(|pid| format!("{pid}\n")).collect();
+    let ran = shell(&format!("while read -r pid; do echo $pid; done <{DEVICE}"))?.expect(0)?;
+    ensure!(ran.stdout == expected, "{ran:?}");
+    let mut device = File::open(DEVICE)?;
+    let sought = device
+        .seek(SeekFrom::Start(u64::from(u32::MAX) << 4 | 1))
+        .map_err(errno);
+    ensure!(sought == Err(Errno::SPIPE), "seeking: {sought:?}");
+    let read = rustix::io::pread(&device, &mut [0; 64], 4242 << 4 | 2);
+    ensure!(read == Err(Errno::SPIPE), "pread: {read:?}");
+    Ok(())
+}
+
+fn a_word_may_span_segments() -> Result<()> {
+    start("off")?;
+    let process = Process::idle()?;
+    let pid = process.pid().to_string();
+    let (head, tail) = pid.split_at(1);
+    let mut device = File::options().write(true).open(DEVICE)?;
+    let written = device.write_vectored(&[
+        IoSlice::new(head.as_bytes()),
+        IoSlice::new(tail.as_bytes()),
+        IoSlice::new(b"\n"),
+    ])?;
+    ensure!(written == pid.len() + 1 && members()? == [process.pid()].into());
+    Ok(())
+}
+
+fn a_text_may_not_be_endless() -> Result<()> {
+    start("off")?;
+    let process = Process::idle()?;
+    let text = |words| format!("{} ", process.pid()).repeat(words);
+    ensure!(write(&text(4096)).is_ok());
+    start("off")?;
+    ensure!(write(&text(4097)) == Err(Errno::TOOBIG) && members()?.is_empty());
+    let result = File::open(DEVICE).map(|mut readable| readable.write_all(b"1\n"))?;
+    ensure!(result.map_err(errno) == Err(Errno::BADF));
     Ok(())
 }
 

@@ -91,10 +91,10 @@ pub fn until(what: &str, mut condition: impl FnMut() -> Result<bool>) -> Result<
     let start = Instant::now();
     while !condition()? {
         ensure!(
-            start.elapsed() < Duration::from_secs(20),
+            start.elapsed() < Duration::from_secs(100),
             "it never came true that {what}"
         );
-        thread::sleep(Duration::from_millis(5));
+        thread::sleep(Duration::from_millis(20));
     }
     Ok(())
 }

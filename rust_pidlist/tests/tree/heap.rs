@@ -4,7 +4,7 @@
 
 use std::ptr::NonNull;
 
-use pidlist_tree::{Batch, Chunk, Chunks, Lock, PidSet, Reserve, Supply};
+use pidlist_tree::{Batch, Chunk, Chunks, Guarded, Lock, PidSet, Supply};
 
 /// What the next allocation meets.
 #[derive(Clone, Copy)]
@@ -53,11 +53,11 @@ impl<T> Lock<T> for HostLock<T> {
     }
 }
 
-pub type Set = PidSet<Heap, HostLock<Reserve<Heap>>>;
+pub type Set = PidSet<Heap, HostLock<Guarded<Heap, ()>>>;
 
 /// A set with `leaves` leaves and one upper chunk in reserve.
 pub fn set_with(leaves: usize) -> Set {
-    let set = Set::new(HostLock::new);
+    let set = Set::new((), HostLock::new, Memory::Plenty).unwrap();
     refill(&set, Chunks { uppers: 1, leaves });
     set
 }
@@ -66,5 +66,5 @@ pub fn set_with(leaves: usize) -> Set {
 pub fn refill(set: &Set, want: Chunks) {
     let (batch, whole) = Batch::alloc(want, Memory::Plenty);
     assert!(whole);
-    set.write(|w| w.refill(batch));
+    set.write(|w, ()| w.refill(batch));
 }

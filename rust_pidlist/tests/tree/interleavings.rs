@@ -34,11 +34,11 @@ fn beside(set: Set, write: impl FnOnce(&Set), read: impl FnOnce(&Set) + 'static)
 }
 
 fn set(set: &Set, pid: u32) {
-    set.write(|w| w.set(pid)).unwrap();
+    set.write(|w, ()| w.set(pid)).unwrap();
 }
 
 fn clear(set: &Set, pid: u32) {
-    assert!(set.write(|w| w.clear(pid)));
+    assert!(set.write(|w, ()| w.clear(pid)));
 }
 
 /// The one leaf goes from the range of `old` to that of `new`, and with `back` to the old one

@@ -14,7 +14,7 @@ enum Op {
     Set(u32),
     Clear(u32),
     Next(u32),
-    ClearFrom(u32),
+    ClearAll,
     SetMany(BTreeSet<u32>),
 }
 
@@ -37,7 +37,7 @@ fn op() -> impl Strategy<Value = Op> {
         4 => pid().prop_map(Op::Set),
         4 => pid().prop_map(Op::Clear),
         2 => pid().prop_map(Op::Next),
-        1 => pid().prop_map(Op::ClearFrom),
+        1 => Just(Op::ClearAll),
         1 => prop::collection::btree_set(pid(), 0..6).prop_map(Op::SetMany),
     ]
 }
@@ -72,49 +72,47 @@ proptest! {
         for op in ops {
             match op {
                 Op::Set(pid) => {
-                    let before = set.write(|w| (w.free(), w.used()));
-                    match set.write(|w| w.set(pid)) {
+                    let before = set.write(|w, ()| (w.free(), w.used()));
+                    match set.write(|w, ()| w.set(pid)) {
                         Ok(new) => prop_assert_eq!(new, model.insert(pid)),
                         Err(NoChunk) => {
-                            prop_assert_eq!(before, set.write(|w| (w.free(), w.used())));
+                            prop_assert_eq!(before, set.write(|w, ()| (w.free(), w.used())));
                             prop_assert!(!set.has(pid));
-                            let need = set.write(|w| w.need([pid].into_iter()));
-                            let missing = set.write(|w| w.free()).missing(need);
+                            let need = set.write(|w, ()| w.need([pid].into_iter()));
+                            let missing = set.write(|w, ()| w.free()).missing(need);
                             prop_assert!(missing.total() > 0);
                             refill(&set, missing);
                             total.uppers += missing.uppers;
                             total.leaves += missing.leaves;
-                            prop_assert_eq!(set.write(|w| w.set(pid)), Ok(true));
+                            prop_assert_eq!(set.write(|w, ()| w.set(pid)), Ok(true));
                             model.insert(pid);
                         }
                     }
                 }
-                Op::Clear(pid) => prop_assert_eq!(set.write(|w| w.clear(pid)), model.remove(&pid)),
+                Op::Clear(pid) => prop_assert_eq!(set.write(|w, ()| w.clear(pid)), model.remove(&pid)),
                 Op::Next(pid) => prop_assert_eq!(set.next(pid), model.range(pid..).next().copied()),
-                Op::ClearFrom(pid) => {
-                    let cleared = set.write(|w| w.clear_from(pid));
-                    let first = model.range(pid / LEAF * LEAF..).next().map(|p| p / LEAF);
-                    prop_assert_eq!(cleared, first.map(|leaf| (leaf + 1) * LEAF));
-                    model.retain(|p| Some(p / LEAF) != first);
+                Op::ClearAll => {
+                    set.write(|w, ()| w.clear_all());
+                    model.clear();
                 }
                 Op::SetMany(pids) => {
                     // `need` is exact: with that much in reserve, every one goes in.
-                    let need = set.write(|w| w.need(pids.iter().copied()));
-                    let missing = set.write(|w| w.free()).missing(need);
+                    let need = set.write(|w, ()| w.need(pids.iter().copied()));
+                    let missing = set.write(|w, ()| w.free()).missing(need);
                     refill(&set, missing);
                     total.uppers += missing.uppers;
                     total.leaves += missing.leaves;
-                    let free = set.write(|w| w.free());
+                    let free = set.write(|w, ()| w.free());
                     for pid in pids {
-                        prop_assert_eq!(set.write(|w| w.set(pid)), Ok(model.insert(pid)));
+                        prop_assert_eq!(set.write(|w, ()| w.set(pid)), Ok(model.insert(pid)));
                     }
-                    let left = set.write(|w| w.free());
+                    let left = set.write(|w, ()| w.free());
                     prop_assert_eq!(free.uppers - left.uppers, need.uppers);
                     prop_assert_eq!(free.leaves - left.leaves, need.leaves);
                 }
             }
             prop_assert_eq!(members(&set), model.iter().copied().collect::<Vec<_>>());
-            let (used, free, count) = set.write(|w| (w.used(), w.free(), w.members()));
+            let (used, free, count) = set.write(|w, ()| (w.used(), w.free(), w.members()));
             prop_assert_eq!(count, model.len() as u64);
             prop_assert_eq!(used, chunks_of(&model));
             prop_assert_eq!(used.uppers + free.uppers, total.uppers);
@@ -126,22 +124,22 @@ proptest! {
 #[test]
 fn a_pid_beyond_the_last_is_no_member() {
     let set = set_with(1);
-    set.write(|w| w.set(PID_LAST)).unwrap();
+    set.write(|w, ()| w.set(PID_LAST)).unwrap();
     assert!(set.has(PID_LAST));
     for pid in [PID_LAST + 1, u32::MAX] {
         assert!(!set.has(pid));
         assert_eq!(set.next(pid), None);
-        assert!(!set.write(|w| w.clear(pid)));
+        assert!(!set.write(|w, ()| w.clear(pid)));
     }
 }
 
 #[test]
 fn an_empty_reserve_changes_nothing() {
     let set = set_with(0);
-    assert_eq!(set.write(|w| w.set(1)), Err(NoChunk));
+    assert_eq!(set.write(|w, ()| w.set(1)), Err(NoChunk));
     // The upper chunk that was there has not been spent on a leaf that was not.
     assert_eq!(
-        set.write(|w| (w.used(), w.free().uppers)),
+        set.write(|w, ()| (w.used(), w.free().uppers)),
         (Chunks::default(), 1)
     );
 
@@ -153,16 +151,16 @@ fn an_empty_reserve_changes_nothing() {
         Memory::Exhausted,
     );
     assert!(!whole);
-    set.write(|w| w.refill(batch));
-    assert_eq!(set.write(|w| w.set(1)), Err(NoChunk));
+    set.write(|w, ()| w.refill(batch));
+    assert_eq!(set.write(|w, ()| w.set(1)), Err(NoChunk));
 }
 
 #[test]
 fn a_chunk_of_the_reserve_answers_for_nothing() {
     let set = set_with(1);
-    set.write(|w| w.set(7)).unwrap();
-    set.write(|w| w.clear(7));
+    set.write(|w, ()| w.set(7)).unwrap();
+    set.write(|w, ()| w.clear(7));
     // The same leaf, now for other pids.
-    set.write(|w| w.set(LEAF + 7)).unwrap();
+    set.write(|w, ()| w.set(LEAF + 7)).unwrap();
     assert!(!set.has(7) && set.has(LEAF + 7));
 }

@@ -3,7 +3,8 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
-use crate::heap::set_with;
+use crate::heap::{refill, set_with};
+use pidlist_tree::Chunks;
 
 const LEAF: u32 = 1 << 14;
 const ROUNDS: u32 = if cfg!(miri) { 50 } else { 200_000 };
@@ -30,8 +31,8 @@ fn readers_meet_no_pid_of_another_range() {
         }
         for i in 0..ROUNDS {
             let pid = i % 3 * (LEAF + 1);
-            set.write(|w| w.set(pid)).unwrap();
-            set.write(|w| w.clear(pid));
+            set.write(|w, ()| w.set(pid)).unwrap();
+            set.write(|w, ()| w.clear(pid));
         }
         done.store(true, Ordering::Relaxed);
     });
@@ -40,7 +41,7 @@ fn readers_meet_no_pid_of_another_range() {
 #[test]
 fn a_member_stays_while_all_others_change() {
     let set = set_with(2);
-    set.write(|w| w.set(1)).unwrap();
+    set.write(|w, ()| w.set(1)).unwrap();
     let done = AtomicBool::new(false);
     thread::scope(|s| {
         s.spawn(|| {
@@ -51,9 +52,29 @@ fn a_member_stays_while_all_others_change() {
         });
         for i in 0..ROUNDS {
             let pid = 2 + i % (2 * LEAF - 2);
-            set.write(|w| w.set(pid)).unwrap();
-            set.write(|w| w.clear(pid));
+            set.write(|w, ()| w.set(pid)).unwrap();
+            set.write(|w, ()| w.clear(pid));
         }
         done.store(true, Ordering::Relaxed);
     });
+}
+
+#[test]
+fn a_fresh_chunk_is_seen_whole() {
+    // Chunks are made while a reader runs: it must find them initialized.
+    for range in 0..ROUNDS.min(50) {
+        let set = set_with(0);
+        let pid = range * LEAF + range;
+        thread::scope(|s| {
+            s.spawn(|| while set.next(0) != Some(pid) {});
+            refill(
+                &set,
+                Chunks {
+                    uppers: 0,
+                    leaves: 1,
+                },
+            );
+            set.write(|w, ()| w.set(pid)).unwrap();
+        });
+    }
 }

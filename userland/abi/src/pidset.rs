@@ -2,14 +2,16 @@
 //!
 //! The device speaks two languages. For a shell it is text: reading gives one pid a line in
 //! ascending order, writing takes white-space separated `PID` (add) and `!PID` (remove), all of one
-//! write or nothing. For programs there are the ioctls below.
+//! write or nothing. A descriptor cannot seek. For programs there are the ioctls below.
 //!
 //! # Errors
 //!
 //! | errno | meaning |
 //! |---|---|
 //! | `EINVAL` | a pid outside `1..=`[`Info::pid_max`], an unknown flag, more than [`BATCH_MAX`] pids, text that is not a pid, 4 KiB of text or more that may end within a pid |
-//! | `E2BIG` | more than 128 KiB of text in one write |
+//! | `E2BIG` | more than 128 KiB of text, or than [`BATCH_MAX`] pids, in one write |
+//! | `EBADF` | a change through a descriptor that is open for reading only |
+//! | `EINTR` | a signal came while a process to be added was still being made |
 //! | `ESRCH` | no such process: a pid that does not live can be removed, never added |
 //! | `EFAULT` | an address that cannot be read or written |
 //! | `ENOMEM` | no chunk could be had: nothing was added |

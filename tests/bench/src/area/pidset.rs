@@ -9,7 +9,7 @@ use std::collections::{BTreeSet, HashSet};
 use std::hint::black_box;
 
 use anyhow::{Context, ensure};
-use pidlist_tree::{Batch, Lock, PidSet, Reserve};
+use pidlist_tree::{Batch, Guarded, Lock, PidSet};
 use roaring::RoaringBitmap;
 
 use crate::host::Heap;
@@ -53,11 +53,14 @@ impl<T> Lock<T> for NoLock<T> {
     }
 }
 
-struct Tree(PidSet<Heap, NoLock<Reserve<Heap>>>);
+struct Tree(PidSet<Heap, NoLock<Guarded<Heap, ()>>>);
 
 impl Default for Tree {
     fn default() -> Self {
-        Self(PidSet::new(|reserve| NoLock(RefCell::new(reserve))))
+        Self(
+            PidSet::new((), |guarded| NoLock(RefCell::new(guarded)), ())
+                .expect("the heap is not exhausted"),
+        )
     }
 }
 
@@ -65,10 +68,10 @@ impl Tree {
     /// Takes from the heap what the pid needs, and no reserve.
     #[cold]
     fn refill(&self, pid: u32) {
-        let need = self.0.write(|w| w.need([pid].into_iter()));
-        let want = self.0.write(|w| w.free()).missing(need);
+        let need = self.0.write(|w, ()| w.need([pid].into_iter()));
+        let want = self.0.write(|w, ()| w.free()).missing(need);
         let (batch, _) = Batch::alloc(want, ());
-        self.0.write(|w| w.refill(batch));
+        self.0.write(|w, ()| w.refill(batch));
     }
 }
 
@@ -81,7 +84,7 @@ impl Set for Tree {
 
     fn set(&mut self, pid: u32) -> bool {
         loop {
-            if let Ok(new) = self.0.write(|w| w.set(pid)) {
+            if let Ok(new) = self.0.write(|w, ()| w.set(pid)) {
                 return new;
             }
             self.refill(pid);
@@ -89,7 +92,7 @@ impl Set for Tree {
     }
 
     fn clear(&mut self, pid: u32) -> bool {
-        self.0.write(|w| w.clear(pid))
+        self.0.write(|w, ()| w.clear(pid))
     }
 
     fn next(&self, from: u32) -> Option<u32> {
@@ -323,6 +326,7 @@ mod tests {
     use pidlist_tree::Chunks;
 
     use super::*;
+    use pidlist_tree::{Leaf, Root, Upper};
 
     fn agrees<B: Set>(pids: &Pids) {
         let (mut tree, mut other) = (Tree::of(&pids.members), B::of(&pids.members));
@@ -353,24 +357,24 @@ mod tests {
         assert!(pids.others.iter().all(|pid| !pids.members.contains(pid)));
         // A set goes into a chunk that is there.
         let tree = Tree::of(&pids.members);
-        let need = tree.0.write(|w| {
+        let need = tree.0.write(|w, ()| {
             let others: BTreeSet<u32> = pids.others.iter().copied().collect();
             w.need(others.into_iter())
         });
         assert_eq!(need, Chunks::default());
         let tree = Tree::of(&pids.sparse);
-        assert_eq!(tree.0.write(|w| w.used()).leaves, pids.sparse.len());
+        assert_eq!(tree.0.write(|w, ()| w.used()).leaves, pids.sparse.len());
         assert!(pids.sparse.is_sorted());
     }
 
     #[test]
     fn the_tree_takes_no_reserve() {
         let tree = Tree::of(&[1, 2, PID_LAST]);
-        assert_eq!(tree.0.write(|w| w.free()), Chunks::default());
-        let [upper, leaf] = pidlist_tree::CHUNK_BYTES;
+        assert_eq!(tree.0.write(|w, ()| w.free()), Chunks::default());
+        let chunks = size_of::<Root>() + size_of::<Upper>() + 2 * size_of::<Leaf>();
         assert_eq!(
             allocated(|| Tree::of(&[1, 2, PID_LAST]))().unwrap(),
-            (size_of::<Tree>() + upper + 2 * leaf) as f64
+            (size_of::<Tree>() + chunks) as f64
         );
     }
 }
