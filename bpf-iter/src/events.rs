@@ -1,29 +1,33 @@
 //! Fork, exec and exit of processes, into one ring buffer, in the order in which they happen.
 //!
-//! Nothing is lost in silence. A record that finds no room is counted. Since tracepoints leave
-//! preemption on (7.1), a program may be preempted by a task that hits the same tracepoint on the
-//! same CPU; the kernel then does not run it a second time and counts a "recursion miss", which
-//! the loader reads. This same rule makes a per-CPU scratch room and per-CPU counters safe.
+//! Nothing is lost in silence: a record that finds no room is counted, and so is an event that the
+//! kernel does not run a program for, see [`crate::turn`].
 //!
 //! Exits are the last to be dropped, as a lost one leaves a ghost: forks and execs leave an eighth
 //! of the ring to them.
 
-use pidlist_abi::record::{ARGS_MAX, Exec, Exit, Fork, PATH_MAX, exec_flag, kind};
+use pidlist_abi::record::{ARGS_MAX, Counters, Exec, Exit, Fork, PATH_MAX, exec_flag, kind};
 
 use crate::{
-    kernel::{Object, kernel_string, user_byte_is_there, user_bytes},
+    kernel::{Object, current, kernel_string, user_byte_is_there, user_bytes, without_preemption},
     layout::task,
     maps::{self, Scratch},
     program::Arguments,
     task::{Usage, describe, header, key},
+    turn::{self, Instance, Point},
 };
 
-/// `sched_process_fork(parent, child)`: the child has not run yet.
+/// `sched_wakeup_new(task)`: the current task has made this one, which has not run yet.
+///
+/// Not `sched_process_fork`: this one has the run queue's lock and interrupts off, so that nothing
+/// preempts the program, and no fork is skipped. It comes for every task but the idle ones, which
+/// are no processes, and [`turn`] relies on that.
 #[inline(always)]
 pub fn fork(arguments: Arguments) {
-    let (Some(forker), Some(child)) = (arguments.object(0), arguments.object(1)) else {
+    let (Some(forker), Some(child)) = (current(), arguments.object(0)) else {
         return;
     };
+    turn::begin(child);
     if child.u32(task!(pid)) != child.u32(task!(tgid)) {
         return;
     }
@@ -41,47 +45,83 @@ pub fn fork(arguments: Arguments) {
 
 /// `sched_process_exit(task, group_dead)`: the memory is still there, the exit code is set.
 #[inline(always)]
-pub fn exit(arguments: Arguments) {
+pub fn exit(arguments: Arguments, instance: Instance) {
     let Some(task) = arguments.object(0) else {
         return;
     };
-    let last = if task!(has_group_dead) == 1 {
+    let rescued = |counters: &mut Counters| counters.exit_rescued += 1;
+    if turn::is_ours(instance, task, Point::EXIT, rescued) && is_last(arguments, task) {
+        arguments.jump(&maps::RECORD_EXIT);
+        without_preemption(|| maps::count(|counters| counters.exit_lost += 1));
+    }
+}
+
+/// Whether the task is the last one of its process to exit.
+#[inline(always)]
+fn is_last(arguments: Arguments, task: Object) -> bool {
+    if task!(has_group_dead) == 1 {
         arguments.word(1) & 0xff != 0
     } else {
         // Before 6.16. When the last threads exit at once, more than one of them may see zero.
         task.object(task!(signal))
             .is_some_and(|signal| signal.u32(task!(live)) == 0)
-    };
-    if !last {
-        return;
     }
-    let sent = maps::send(|exit: &mut Exit| {
-        exit.header = header::<Exit>(kind::EXIT);
-        describe(&mut exit.task, task, Usage::AllThreads);
-    });
-    maps::count(|counters| {
-        counters.exit += 1;
-        counters.exit_lost += u64::from(!sent);
+}
+
+/// Goes on where [`exit`] jumps.
+#[inline(always)]
+pub fn record_exit(arguments: Arguments) {
+    let Some(task) = arguments.object(0) else {
+        // Never, but the call has to be somewhere.
+        arguments.stay(&maps::RECORD_EXIT);
+        return;
+    };
+    without_preemption(|| {
+        let sent = maps::send(|exit: &mut Exit| {
+            exit.header = header::<Exit>(kind::EXIT);
+            describe(&mut exit.task, task, Usage::AllThreads);
+        });
+        maps::count(|counters| {
+            counters.exit += 1;
+            counters.exit_lost += u64::from(!sent);
+        });
     });
 }
 
 /// `sched_process_exec(task, old_pid, bprm)`: the new program is in memory and has not run yet.
 #[inline(always)]
-pub fn exec(arguments: Arguments) {
-    let (Some(task), Some(bprm)) = (arguments.object(0), arguments.object(2)) else {
+pub fn exec(arguments: Arguments, instance: Instance) {
+    let Some(task) = arguments.object(0) else {
         return;
     };
-    let sent = maps::has_room()
-        && match maps::scratch() {
-            Some(scratch) => {
-                let len = exec_record(scratch, task, arguments.word(1) as u32, bprm);
-                maps::send_scratch(scratch, len)
-            }
-            None => false,
-        };
-    maps::count(|counters| {
-        counters.exec += 1;
-        counters.exec_lost += u64::from(!sent);
+    let rescued = |counters: &mut Counters| counters.exec_rescued += 1;
+    if turn::is_ours(instance, task, Point::exec(task), rescued) {
+        arguments.jump(&maps::RECORD_EXEC);
+        without_preemption(|| maps::count(|counters| counters.exec_lost += 1));
+    }
+}
+
+/// Goes on where [`exec`] jumps.
+#[inline(always)]
+pub fn record_exec(arguments: Arguments) {
+    let (Some(task), Some(bprm)) = (arguments.object(0), arguments.object(2)) else {
+        // Never, but the call has to be somewhere.
+        arguments.stay(&maps::RECORD_EXEC);
+        return;
+    };
+    without_preemption(|| {
+        let sent = maps::has_room()
+            && match maps::scratch() {
+                Some(scratch) => {
+                    let len = exec_record(scratch, task, arguments.word(1) as u32, bprm);
+                    maps::send_scratch(scratch, len)
+                }
+                None => false,
+            };
+        maps::count(|counters| {
+            counters.exec += 1;
+            counters.exec_lost += u64::from(!sent);
+        });
     });
 }
 

@@ -4,7 +4,7 @@
 use core::{ffi::c_void, ptr::NonNull};
 
 use aya_ebpf::helpers::generated as helper;
-use pidlist_abi::layout::ABSENT;
+use pidlist_abi::layout::{ABSENT, kfunc};
 
 /// A kernel object that the verifier knows the BTF type of.
 ///
@@ -118,6 +118,34 @@ pub fn user_byte_is_there(address: u64) -> bool {
 pub fn boot_ns() -> u64 {
     // SAFETY: the helper has no precondition.
     unsafe { helper::bpf_ktime_get_boot_ns() }
+}
+
+/// The current task.
+#[inline(always)]
+pub fn current() -> Option<Object> {
+    // SAFETY: the helper has no precondition.
+    let task = unsafe { helper::bpf_get_current_task_btf() };
+    Object::new(task.cast_const().cast())
+}
+
+/// Runs `body` with preemption off.
+///
+/// Where the kernel has no kfunc for it (before 6.10), it has preemption off in tracepoints.
+#[inline(always)]
+pub fn without_preemption(body: impl FnOnce()) {
+    call::<{ kfunc::PREEMPT_DISABLE }>();
+    body();
+    call::<{ kfunc::PREEMPT_ENABLE }>();
+}
+
+/// Calls a function of [`kfunc`].
+#[inline(always)]
+fn call<const NUMBER: i32>() {
+    // SAFETY: for BPF, a function's address is the number in the call instruction, as in aya's
+    // helpers. The loader puts in what these kfuncs without arguments are called by.
+    let function: unsafe extern "C" fn() = unsafe { core::mem::transmute(NUMBER as usize) };
+    // SAFETY: the verifier checks that preemption is on again before the program ends.
+    unsafe { function() }
 }
 
 /// The file of an iterator's reader.

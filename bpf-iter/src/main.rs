@@ -2,7 +2,7 @@
 //!
 //! Each section below is one program, each loaded on its own. What they send is in `pidlist-abi`,
 //! who loads them is `pidlist-bpf`. They run in the kernel, under RCU, and cannot sleep; since
-//! Linux 7.1 tracepoints leave preemption on, see [`events`].
+//! Linux 7.1 tracepoints leave preemption on, see [`turn`].
 //!
 //! On the host this builds to an empty program, so that clippy and rust-analyzer see the code.
 
@@ -16,6 +16,7 @@ mod maps;
 mod program;
 mod slab;
 mod task;
+mod turn;
 
 #[cfg(not(target_arch = "bpf"))]
 fn main() {

@@ -1,13 +1,17 @@
-//! The maps: the ring buffer, the counters, and the room in which an exec record is put together.
+//! The maps: the ring buffer, the counters, the room in which an exec record is put together, and
+//! what [`crate::turn`] needs.
 #![expect(unsafe_code, reason = "map values are raw pointers")]
 
 use aya_ebpf::{
     bindings::{BPF_RB_AVAIL_DATA, BPF_RB_FORCE_WAKEUP, BPF_RB_NO_WAKEUP, BPF_RB_RING_SIZE},
     helpers::generated as helper,
     macros::map,
-    maps::{PerCpuArray, RingBuf},
+    maps::{Array, PerCpuArray, ProgramArray, RingBuf},
 };
-use pidlist_abi::record::{ARGS_MAX, Counters, Exec, PATH_MAX};
+use pidlist_abi::{
+    layout::MARKS_PER_VALUE,
+    record::{ARGS_MAX, Counters, Exec, PATH_MAX},
+};
 
 use crate::layout::task;
 
@@ -30,22 +34,57 @@ pub struct Scratch {
 #[map]
 static SCRATCH: PerCpuArray<Scratch> = PerCpuArray::with_max_entries(1, 0);
 
-/// Changes this CPU's counters.
-///
-/// Each field belongs to one program, and the kernel never runs a program on a CPU where it
-/// already runs, nor moves a running one: a field has one writer.
+/// A byte for each thread id; the loader sets the size.
+#[map]
+static MARKS: Array<[u8; MARKS_PER_VALUE as usize]> = Array::with_max_entries(1, 0);
+
+/// The program that records an exec, in its only element.
+#[map]
+pub static RECORD_EXEC: ProgramArray = ProgramArray::with_max_entries(1, 0);
+
+/// The program that records an exit, in its only element.
+#[map]
+pub static RECORD_EXIT: ProgramArray = ProgramArray::with_max_entries(1, 0);
+
+/// The mark of a thread id; none for one that is larger than any was at load time.
+#[inline(always)]
+pub fn mark(tid: u32) -> Option<Mark> {
+    let value: *mut u8 = MARKS.get_ptr_mut(tid / MARKS_PER_VALUE)?.cast();
+    Some(Mark(at(value, (tid % MARKS_PER_VALUE).into())))
+}
+
+/// A byte of a thread id.
+#[derive(Clone, Copy)]
+pub struct Mark(*mut u8);
+
+impl Mark {
+    /// What was set last; 0 at first.
+    #[inline(always)]
+    pub fn get(self) -> u8 {
+        // SAFETY: within a value of the map, which lives as long as the program.
+        unsafe { self.0.read_volatile() }
+    }
+
+    /// To be called by the task with this thread id, or on its behalf before it runs.
+    #[inline(always)]
+    pub fn set(self, value: u8) {
+        // SAFETY: as above; nobody else writes to this byte now.
+        unsafe { self.0.write_volatile(value) }
+    }
+}
+
+/// Changes this CPU's counters; to be called with preemption off.
 #[inline(always)]
 pub fn count(change: impl FnOnce(&mut Counters)) {
     if let Some(counters) = COUNTERS.get_ptr_mut(0) {
-        // SAFETY: the pointer is this CPU's value. Another program may change its own fields when
-        // it preempts this one, never those that `change` touches.
+        // SAFETY: the pointer is this CPU's value, and nothing else runs on this CPU meanwhile.
         change(unsafe { &mut *counters });
     }
 }
 
 /// This CPU's room for an exec record.
 ///
-/// Only the exec program uses it, and no two of them run on one CPU, see [`count`].
+/// Only the exec program uses it, with preemption off: no two of them run on one CPU.
 #[inline(always)]
 pub fn scratch() -> Option<*mut Scratch> {
     SCRATCH.get_ptr_mut(0)

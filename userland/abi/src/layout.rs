@@ -62,6 +62,25 @@ macro_rules! layout {
 
 use Rule::{ElementOffset, ElementSize, Given, MoreArguments, Offset, OffsetIfAny};
 
+/// Kernel functions (kfuncs) that the programs call, and the loader fills in.
+///
+/// A kfunc is called by its id in the running kernel's BTF. rustc cannot know it, so the programs
+/// call helpers with these numbers, which no kernel has.
+pub mod kfunc {
+    /// `bpf_preempt_disable()`, since 6.10.
+    pub const PREEMPT_DISABLE: i32 = 0x7069_6401;
+    /// `bpf_preempt_enable()`, since 6.10.
+    pub const PREEMPT_ENABLE: i32 = 0x7069_6402;
+    /// Number and name of each.
+    pub const ALL: [(i32, &str); 2] = [
+        (PREEMPT_DISABLE, "bpf_preempt_disable"),
+        (PREEMPT_ENABLE, "bpf_preempt_enable"),
+    ];
+}
+
+/// Thread ids that one value of the map `MARKS` has a byte for.
+pub const MARKS_PER_VALUE: u32 = 4096;
+
 layout! {
     /// For `iter/kmem_cache`.
     SlabLayout {
@@ -111,6 +130,8 @@ layout! {
         group_leader = Offset(&["task_struct.group_leader"]),
         /// `struct task_struct`.
         real_parent = Offset(&["task_struct.real_parent"]),
+        /// `struct task_struct`: goes up by one with every exec.
+        self_exec_id = Offset(&["task_struct.self_exec_id"]),
         /// `struct task_struct`.
         signal = Offset(&["task_struct.signal"]),
         /// `struct task_struct`.

@@ -38,7 +38,7 @@ pub struct Header {
     ///
     /// The order of the records is the kernel's: fork, execs and exit of a process come in this
     /// order, and its exit before a fork that reuses its pid. Times of different processes may
-    /// step back, by as long as a program was preempted (Linux 7 allows it) while it wrote.
+    /// step back, by as long as a program takes.
     pub time_ns: u64,
 }
 
@@ -233,4 +233,8 @@ pub struct Counters {
     pub exec_lost: u64,
     /// Exits that found no room in the ring buffer.
     pub exit_lost: u64,
+    /// Execs for which the kernel skipped the first instance of the program, not a later one.
+    pub exec_rescued: u64,
+    /// Like `exec_rescued`, for exits of processes and of threads.
+    pub exit_rescued: u64,
 }

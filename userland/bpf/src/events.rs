@@ -3,18 +3,26 @@
 use std::{
     fs, io,
     os::fd::{AsFd, AsRawFd as _, BorrowedFd},
+    sync::{Mutex, PoisonError},
     time::Duration,
 };
 
 use aya::{
     Ebpf, EbpfLoader,
-    maps::{Map, MapData, PerCpuArray, RingBuf},
-    programs::BtfTracePoint,
+    maps::{Map, MapData, PerCpuArray, ProgramArray, RingBuf},
+    programs::{BtfTracePoint, ProgramError, ProgramFd},
 };
-use pidlist_abi::record::{self, Exec, Exit, Fork, Header, kind};
+use pidlist_abi::{
+    layout::MARKS_PER_VALUE,
+    record::{self, Exec, Exit, Fork, Header, kind},
+};
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
-use crate::{Error, layout::Kernel, object::Object};
+use crate::{
+    Error, kfunc,
+    layout::{Kernel, thread_ids},
+    object::Object,
+};
 
 /// How events are recorded.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -127,7 +135,7 @@ pub struct Drained {
 pub struct Counters {
     /// Seen by a program, and of these, lost for want of room; summed over the CPUs.
     pub seen: record::Counters,
-    /// Not seen by the program, because it was already running on that CPU.
+    /// Not seen by any program.
     pub skipped: Skipped,
 }
 
@@ -144,8 +152,13 @@ impl Counters {
     }
 }
 
-/// Times that the kernel did not run a program, as it was already running on that CPU and had been
-/// preempted there. Threads count here like processes.
+/// Events for which the kernel ran no program. Threads count here like processes.
+///
+/// It does not run a program on a CPU on which a task was preempted in it. For a fork, that cannot
+/// happen; for execs and exits, there are several instances of the program, and an event is only
+/// skipped if the kernel ran none of them.
+///
+/// The counts are exact, or too high: never too low.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Skipped {
     /// Forks, of threads too.
@@ -156,12 +169,63 @@ pub struct Skipped {
     pub exit: u64,
 }
 
+/// A program of the object, and the tracepoint it is attached to.
+///
+/// With a map it has several instances: they have a number behind the name, are attached in this
+/// order, and find in the map the one that records, which is not attached.
+struct Kind {
+    name: &'static str,
+    tracepoint: &'static str,
+    map: Option<&'static str>,
+}
+
 /// Exits first: there must be no process of which only the fork is known.
-const PROGRAMS: [(&str, &str); 3] = [
-    ("exit", "sched_process_exit"),
-    ("exec", "sched_process_exec"),
-    ("fork", "sched_process_fork"),
+const KINDS: [Kind; 3] = [
+    Kind {
+        name: "exit",
+        tracepoint: "sched_process_exit",
+        map: Some("RECORD_EXIT"),
+    },
+    Kind {
+        name: "exec",
+        tracepoint: "sched_process_exec",
+        map: Some("RECORD_EXEC"),
+    },
+    Kind {
+        name: "fork",
+        tracepoint: "sched_wakeup_new",
+        map: None,
+    },
 ];
+
+impl Kind {
+    /// What is to be attached, the first one first.
+    fn instances(&self, loaded: &Ebpf) -> Vec<(&Self, String)> {
+        let mut names = Vec::new();
+        if self.map.is_none() {
+            names.push(self.name.to_owned());
+        } else {
+            names.push(first_of(self.name));
+            let others = (1..).map(|number| format!("{}_{number}", self.name));
+            names.extend(others.take_while(|name| loaded.program(name).is_some()));
+        }
+        names.into_iter().map(|name| (self, name)).collect()
+    }
+
+    fn load(
+        &self,
+        program: &mut BtfTracePoint,
+        kernel: &Kernel,
+    ) -> Result<ProgramFd, ProgramError> {
+        program.load(self.tracepoint, &kernel.btf)?;
+        Ok(program.fd()?.try_clone()?)
+    }
+}
+
+/// The instance whose misses count.
+fn first_of(name: &str) -> String {
+    format!("{name}_0")
+}
 
 /// Recorded events. Dropping it ends the recording.
 ///
@@ -171,12 +235,50 @@ pub struct Events {
     loaded: Ebpf,
     ring: RingBuf<MapData>,
     counters: PerCpuArray<MapData, Words>,
+    skipped: Mutex<Skips>,
     ring_bytes: u32,
+    /// The kernel empties such a map when nobody has it open.
+    _jumps: Vec<ProgramArray<MapData>>,
 }
 
 impl std::fmt::Debug for Events {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "Events({} bytes)", self.ring_bytes)
+    }
+}
+
+/// Most times that the counters are read, to tell a loss from an event that happens meanwhile.
+const READS: usize = 5;
+
+/// What was skipped. It only ever grows, even if a loss turns out later to have been none.
+#[derive(Debug, Default)]
+struct Skips {
+    last: Skipped,
+    sum: Skipped,
+}
+
+impl Skips {
+    fn add(&mut self, now: Skipped) -> Skipped {
+        let Self { last, sum } = self;
+        sum.fork += now.fork.saturating_sub(last.fork);
+        sum.exec += now.exec.saturating_sub(last.exec);
+        sum.exit += now.exit.saturating_sub(last.exit);
+        *last = now;
+        *sum
+    }
+}
+
+impl Skipped {
+    fn none_above(&self, other: &Self) -> bool {
+        self.least(other) == *self
+    }
+
+    fn least(&self, other: &Self) -> Self {
+        Self {
+            fork: self.fork.min(other.fork),
+            exec: self.exec.min(other.exec),
+            exit: self.exit.min(other.exit),
+        }
     }
 }
 
@@ -196,16 +298,23 @@ impl Events {
         let layout = kernel.task_layout(wake_bytes)?.words();
         let page = rustix::param::page_size() as u32;
         let ring_bytes = options.ring_bytes.clamp(page, 1 << 30).next_power_of_two();
-        let mut loaded = EbpfLoader::new()
-            .btf(Some(&kernel.btf))
-            .override_global("TASK_LAYOUT", layout.as_slice(), true)
-            .map_max_entries("EVENTS", ring_bytes)
-            .load(object.bytes())
-            .map_err(|error| Error::load(object.origin(), error))?;
         let bad = |reason: String| Error::BadObject {
             origin: object.origin().to_owned(),
             reason,
         };
+        let elf = kfunc::fill_in(object.bytes(), kernel.functions()?)
+            .map_err(|error| bad(error.to_string()))?;
+        let mut loaded = EbpfLoader::new()
+            .btf(Some(&kernel.btf))
+            .override_global("TASK_LAYOUT", layout.as_slice(), true)
+            .map_max_entries("EVENTS", ring_bytes)
+            .map_max_entries("MARKS", thread_ids().div_ceil(MARKS_PER_VALUE))
+            .load(&elf)
+            .map_err(|error| Error::load(object.origin(), error))?;
+        let instances: Vec<_> = KINDS
+            .iter()
+            .flat_map(|kind| kind.instances(&loaded))
+            .collect();
         let mut map = |name: &str| {
             loaded
                 .take_map(name)
@@ -214,25 +323,44 @@ impl Events {
         let ring = RingBuf::try_from(map("EVENTS")?).map_err(|error| bad(error.to_string()))?;
         let counters: Map = map("COUNTERS")?;
         let counters = PerCpuArray::try_from(counters).map_err(|error| bad(error.to_string()))?;
-        for (name, tracepoint) in PROGRAMS {
-            program(&mut loaded, name)
-                .ok_or_else(|| bad(format!("it has no program `{name}`")))?
-                .load(tracepoint, &kernel.btf)
-                .map_err(|error| Error::program(name, error))?;
+        let mut jumps = Vec::new();
+        for kind in &KINDS {
+            if let Some(name) = kind.map {
+                let map = ProgramArray::try_from(map(name)?);
+                jumps.push((kind, map.map_err(|error| bad(error.to_string()))?));
+            }
+        }
+
+        let missing = |name: &str| bad(format!("it has no program `{name}`"));
+        let mut load = |name: &str, kind: &Kind| {
+            let program = program(&mut loaded, name).ok_or_else(|| missing(name))?;
+            kind.load(program, kernel)
+                .map_err(|error| Error::program(name, error))
+        };
+        for (kind, map) in &mut jumps {
+            let recorder = load(&format!("record_{}", kind.name), kind)?;
+            map.set(0, &recorder, 0).map_err(|error| Error::Loader {
+                doing: format!("let the BPF programs `{}` jump", kind.name),
+                reason: error.to_string(),
+            })?;
+        }
+        for (kind, name) in &instances {
+            load(name, kind)?;
         }
         // All are loaded before the first one records.
-        for (name, _) in PROGRAMS {
-            if let Some(program) = program(&mut loaded, name) {
-                program
-                    .attach()
-                    .map_err(|error| Error::program(name, error))?;
-            }
+        for (_, name) in &instances {
+            program(&mut loaded, name)
+                .ok_or_else(|| missing(name))?
+                .attach()
+                .map_err(|error| Error::program(name, error))?;
         }
         Ok(Self {
             loaded,
             ring,
             counters,
+            skipped: Mutex::default(),
             ring_bytes,
+            _jumps: jumps.into_iter().map(|(_, map)| map).collect(),
         })
     }
 
@@ -290,6 +418,25 @@ impl Events {
     ///
     /// [`Error::Io`] or [`Error::Loader`], if the kernel does not tell: /proc must be mounted.
     pub fn counters(&self) -> Result<Counters, Error> {
+        let mut skips = self.skipped.lock().unwrap_or_else(PoisonError::into_inner);
+        let (mut seen, mut skipped) = self.read()?;
+        // An event in between looks like a loss: look again before it is called one.
+        for _ in 1..READS {
+            if skipped.none_above(&skips.last) {
+                break;
+            }
+            let again;
+            (seen, again) = self.read()?;
+            skipped = skipped.least(&again);
+        }
+        Ok(Counters {
+            seen,
+            skipped: skips.add(skipped),
+        })
+    }
+
+    /// Counts what was seen, then what was skipped: this order never hides a loss.
+    fn read(&self) -> Result<(record::Counters, Skipped), Error> {
         let per_cpu = self.counters.get(&0, 0).map_err(|error| Error::Loader {
             doing: "read the event counters".to_owned(),
             reason: error.to_string(),
@@ -300,14 +447,17 @@ impl Events {
                 *sum += value;
             }
         }
-        Ok(Counters {
-            seen: bytemuck::cast(sum),
-            skipped: Skipped {
-                fork: self.misses("fork")?,
-                exec: self.misses("exec")?,
-                exit: self.misses("exit")?,
-            },
-        })
+        let seen: record::Counters = bytemuck::cast(sum);
+        let skipped = Skipped {
+            fork: self.misses("fork")?,
+            exec: self
+                .misses(&first_of("exec"))?
+                .saturating_sub(seen.exec_rescued),
+            exit: self
+                .misses(&first_of("exit"))?
+                .saturating_sub(seen.exit_rescued),
+        };
+        Ok((seen, skipped))
     }
 
     /// The kernel's count of times that it did not run a program.
@@ -426,6 +576,19 @@ mod tests {
         assert_eq!(split(b"a\0"), [b"a"]);
         assert_eq!(split(b"a\0\0"), [b"a".as_slice(), b""]);
         assert_eq!(split(b"a\0cut of"), [b"a".as_slice(), b"cut of"]);
+    }
+
+    #[test]
+    fn skips_never_shrink() {
+        let skipped = |exec| Skipped {
+            exec,
+            ..Skipped::default()
+        };
+        let mut skips = Skips::default();
+        let told = [0, 2, 1, 1, 3].map(|exec| skips.add(skipped(exec)).exec);
+        assert_eq!(told, [0, 2, 2, 2, 4]);
+        assert!(skipped(3).none_above(&skips.last));
+        assert!(!skipped(4).none_above(&skips.last));
     }
 
     #[test]

@@ -9,6 +9,9 @@ use pidlist_abi::layout::{ABSENT, Rule, SlabLayout, TaskLayout};
 use crate::Error;
 
 const BTF: &str = "/sys/kernel/btf/vmlinux";
+const PID_MAX: &str = "/proc/sys/kernel/pid_max";
+/// The kernel's own, on 64-bit.
+const PID_MAX_LIMIT: u32 = 1 << 22;
 const NODES: &str = "/sys/devices/system/node/possible";
 
 /// The running kernel.
@@ -27,6 +30,12 @@ impl Kernel {
     pub fn read() -> Result<Self, Error> {
         let btf = LoaderBtf::parse_file(BTF, Endianness::default()).map_err(no_btf)?;
         Ok(Self { btf })
+    }
+
+    /// Finds kernel functions by name: their ids.
+    pub fn functions(&self) -> Result<impl Fn(&str) -> Option<u32> + use<>, Error> {
+        let types = Types::read()?;
+        Ok(move |name: &str| types.function(name))
     }
 
     /// The layout for `iter/kmem_cache`.
@@ -48,6 +57,13 @@ impl Kernel {
             _ => types.word(word, rule),
         })
     }
+}
+
+/// What thread ids are below of, at the time.
+pub fn thread_ids() -> u32 {
+    let limit = fs::read_to_string(PID_MAX).ok();
+    let limit = limit.and_then(|text| text.trim().parse().ok());
+    limit.unwrap_or(PID_MAX_LIMIT)
 }
 
 fn no_btf(error: impl fmt::Display) -> Error {
@@ -251,6 +267,13 @@ impl Types {
             .iter()
             .find(has_name)
             .map(|member| member.val())
+    }
+
+    /// The id of a function.
+    fn function(&self, name: &str) -> Option<u32> {
+        let ids = self.btf.resolve_ids_by_name(name).ok()?;
+        ids.into_iter()
+            .find(|id| matches!(self.btf.resolve_type_by_id(*id), Ok(Type::Func(_))))
     }
 
     /// Arguments of a tracepoint: its `btf_trace_…` points to a function that takes one more.

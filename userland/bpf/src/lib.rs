@@ -15,13 +15,16 @@
 //! Needed are `CAP_BPF` and `CAP_PERFMON`, the kernel's own BTF (`CONFIG_DEBUG_INFO_BTF`), and for
 //! slabs Linux 6.13. `RLIMIT_MEMLOCK` does not matter.
 //!
-//! Each program is loaded when it is first asked for, and only that one.
+//! Each program is loaded when it is first asked for, and only that one. Events take the ring
+//! buffer, a byte for each thread id that there may be (`/proc/sys/kernel/pid_max`), and per CPU
+//! 20 KiB in which execs are put together.
 
 #![deny(unsafe_code)]
 
 mod error;
 mod events;
 mod iter;
+mod kfunc;
 mod layout;
 mod object;
 

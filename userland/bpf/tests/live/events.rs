@@ -5,7 +5,7 @@ use std::{
     os::unix::process::ExitStatusExt as _,
     process::{self, Command, ExitStatus},
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use libtest_mimic::Failed;
@@ -15,10 +15,7 @@ use pidlist_bpf::{Event, Events, Options, Programs, split_args};
 use crate::{Outcome, Test, ensure, roles};
 
 pub const TESTS: &[Test] = &[
-    (
-        "what_a_storm_hides_is_counted",
-        what_a_storm_hides_is_counted,
-    ),
+    ("a_storm_is_seen_whole", a_storm_is_seen_whole),
     (
         "two_thousand_lives_are_seen_whole",
         two_thousand_lives_are_seen_whole,
@@ -175,56 +172,65 @@ fn two_thousand_lives_are_seen_whole(programs: &Programs) -> Outcome {
     Ok(())
 }
 
-/// On a kernel that preempts in tracepoints a program may be skipped, but never unnoticed.
-fn what_a_storm_hides_is_counted(programs: &Programs) -> Outcome {
+/// Where tracepoints leave preemption on, a program is skipped while another task is preempted in
+/// it: the more processes at once, the more often. Nothing may be lost for it.
+fn a_storm_is_seen_whole(programs: &Programs) -> Outcome {
+    const SPAWNERS: u64 = 4;
+    const LIVES: u64 = 2500;
+    let before = Instant::now();
     let mut events = programs.events(&Options::default())?;
+    let started_in = before.elapsed();
     let storm = || {
-        let lives = (0..250).map(|_| {
+        let lives = (0..LIVES).map(|_| {
             let pid = spawn(&mut Command::new("/bin/true"))?;
             roles::wait(pid);
             Ok(pid)
         });
         lives.collect::<Result<Vec<_>, Failed>>()
     };
+    let mut lives = Lives::default();
+    let before = Instant::now();
+    let mut told = before;
     let pids = thread::scope(|scope| {
-        let threads: Vec<_> = (0..4).map(|_| scope.spawn(storm)).collect();
+        let threads: Vec<_> = (0..SPAWNERS).map(|_| scope.spawn(storm)).collect();
+        while threads.iter().any(|thread| !thread.is_finished()) {
+            events.wait(Some(Duration::from_millis(20)))?;
+            lives.gather(&mut events)?;
+            // An emulated machine takes a while, and a silent one is taken for hung.
+            if told.elapsed() > Duration::from_secs(10) {
+                println!("{} processes so far", lives.0.len());
+                told = Instant::now();
+            }
+        }
         let joined = threads.into_iter().map(|thread| thread.join());
         joined
             .map(|pids| pids.map_err(|_| Failed::from("a thread panicked"))?)
             .collect::<Result<Vec<_>, Failed>>()
     })?
     .concat();
-    let mut lives = Lives::default();
+    let took = before.elapsed();
     lives.gather(&mut events)?;
     let counters = events.counters()?;
     let (mut forks, mut execs, mut exits) = (0, 0, 0);
     for pid in &pids {
         let life = lives.of(*pid);
-        forks += life.forks.len() as u64;
-        execs += life.execs.len() as u64;
-        exits += life.exits.len() as u64;
+        forks += life.forks.len();
+        execs += life.execs.len();
+        exits += life.exits.len();
     }
-    let started = pids.len() as u64;
-    ensure!(started == 1000, "{started} started");
-    let seen = counters.seen;
-    ensure!(
-        seen.fork_lost + seen.exec_lost + seen.exit_lost == 0,
-        "{counters:?}"
-    );
-    ensure!(
-        forks <= started
-            && forks + counters.skipped.fork >= started
-            && execs <= started
-            && execs + counters.skipped.exec >= started
-            && exits <= started
-            && exits + counters.skipped.exit >= started,
-        "of {started}: {forks} forks, {execs} execs, {exits} exits, {counters:?}"
-    );
     println!(
-        "of {started}: {forks} forks, {execs} execs, {exits} exits, {:?}",
-        counters.skipped
+        "of {}: {forks} forks, {execs} execs, {exits} exits in {took:.1?}; start-up {started_in:.0?}; {counters:?}",
+        pids.len(),
     );
-    Ok(())
+    ensure!(
+        pids.len() as u64 == SPAWNERS * LIVES,
+        "{} started",
+        pids.len()
+    );
+    for pid in &pids {
+        lives.child(*pid)?;
+    }
+    none_lost(&events)
 }
 
 fn a_tiny_ring_loses_and_tells(programs: &Programs) -> Outcome {
