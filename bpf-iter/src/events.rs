@@ -21,7 +21,8 @@ use crate::{
 ///
 /// Not `sched_process_fork`: this one has the run queue's lock and interrupts off, so that nothing
 /// preempts the program, and no fork is skipped. It comes for every task but the idle ones, which
-/// are no processes, and [`turn`] relies on that.
+/// are no processes, and [`turn`] relies on that. To send is allowed under that lock: the ring's own
+/// is never held around it, and its reader is woken from an interrupt (`bpf_ringbuf_commit()`).
 #[inline(always)]
 pub fn fork(arguments: Arguments) {
     let (Some(forker), Some(child)) = (current(), arguments.object(0)) else {

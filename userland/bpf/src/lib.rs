@@ -13,7 +13,8 @@
 //! ```
 //!
 //! Needed are `CAP_BPF` and `CAP_PERFMON`, the kernel's own BTF (`CONFIG_DEBUG_INFO_BTF`), and for
-//! slabs Linux 6.13. `RLIMIT_MEMLOCK` does not matter.
+//! slabs Linux 6.13. `RLIMIT_MEMLOCK` does not matter. Events need BPF's JIT compiler, which is on
+//! unless `net.core.bpf_jit_enable` is 0.
 //!
 //! Each program is loaded when it is first asked for, and only that one. Events take the ring
 //! buffer, a byte for each thread id that there may be (`/proc/sys/kernel/pid_max`), and per CPU
