@@ -2,10 +2,15 @@
 
 use std::time::{Duration, Instant};
 
+/// On a busy host the first words may take a while, however talkative the guest is later.
+const BOOT_SILENCE: Duration = Duration::from_secs(60);
+
 pub struct Patience {
     /// When the run is over at the latest, and what to say then.
     deadline: (Instant, String),
+    /// The longest silence now, and once the guest has booted.
     idle: Duration,
+    idle_later: Duration,
     last_sign: Instant,
 }
 
@@ -14,9 +19,15 @@ impl Patience {
         let why = format!("not finished after {} s", timeout.as_secs());
         Patience {
             deadline: (now + timeout, why),
-            idle,
+            idle: idle.max(BOOT_SILENCE),
+            idle_later: idle,
             last_sign: now,
         }
+    }
+
+    /// The guest has come as far as its init.
+    pub fn booted(&mut self) {
+        self.idle = self.idle_later;
     }
 
     /// The guest said something.
@@ -55,6 +66,8 @@ mod tests {
     fn silence_ends_a_run() {
         let start = Instant::now();
         let mut patience = patience(start);
+        assert_eq!(patience.over(start + 59 * SECOND), None);
+        patience.booted();
         assert_eq!(patience.over(start + 9 * SECOND), None);
         patience.sign_of_life(start + 9 * SECOND);
         assert_eq!(patience.over(start + 18 * SECOND), None);

@@ -187,6 +187,9 @@ impl<'a> Watch<'a> {
                     if let Some((why, grace)) = self.take(event, machine)? {
                         patience.ends_within(now, grace, why);
                     }
+                    if self.booted {
+                        patience.booted();
+                    }
                 }
                 Err(RecvTimeoutError::Timeout) if !machine.is_running() => break,
                 Err(RecvTimeoutError::Timeout) => {}
