@@ -13,37 +13,26 @@ title() {
 title "This machine"
 pidlist doctor || failed=1
 
-# A shell that waits, then starts its processes from two children.
-mkfifo "$dir/go"
-sh -c "read -r _ <$dir/go
-    $tests/workload.sh $((count / 2)) >$dir/started.1 & $tests/workload.sh $((count - count / 2)) >$dir/started.2 &
-    wait" &
-shell=$!
-pidlist clear && pidlist follow on >/dev/null && pidlist add "$shell" || failed=1
+# Two views of the same processes, of which the inner one starts them when both are watching.
+pidlist clear && pidlist follow on >/dev/null || failed=1
+pidlist ps --exited --of-command --max-age 10ms -- sh -c "
+    exec pidlist ps --exited --of-command -- $tests/workload.sh $count $dir >$dir/all" >"$dir/short" &
+views=$!
 
-# Two views of the same processes, from before the first one starts to the end of the shell.
-pidlist ps --exited --under "$shell" --until-exit "$shell" >"$dir/all" &
-all=$!
-pidlist ps --exited --max-age 10ms --under "$shell" --until-exit "$shell" >"$dir/short" &
-short=$!
-sleep 2
-echo >"$dir/go"
-sleep 1
-title "The tracked tree, in the middle of it: $(pidlist list | wc -l) members"
+while [ "$(pidlist list | wc -l)" -lt 5 ]; do :; done
+title "The tracked tree, while it works: $(pidlist list | wc -l) members"
 pidlist tree --tracked || failed=1
-wait "$shell"
-wait "$all" || failed=1
-wait "$short" || failed=1
+wait "$views" || failed=1
 
 title "Processes that lived under 10 ms: the last 12 of $(grep -c task- "$dir/short")"
 head -n 1 "$dir/short"
 grep task- "$dir/short" | tail -n 12
-tail -n 1 "$dir/short"
 
 started=$(($(cat "$dir/started.1") + $(cat "$dir/started.2")))
 seen=$(grep -c task- "$dir/all")
-title "Started by the workload: $started   seen by pidlist, with arguments and exit code: $seen   lost: $((started - seen))"
-[ "$started" = "$count" ] && [ "$seen" = "$started" ] || failed=1
+title "Started by the workload: $started, seen with arguments and exit code: $seen, lost: $((started - seen))"
+tail -n 1 "$dir/all"
+[ "$started" = "$count" ] && [ "$seen" = "$started" ] && grep -q 'lost: 0;' "$dir/all" || failed=1
 
 title "The PID set"
 pidlist stats || failed=1
