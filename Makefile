@@ -38,16 +38,16 @@ shell: ## an interactive shell in the guest
 	@qemu/guest.sh shell --interactive -- sh -l
 
 module: ## build the kernel module for this machine (KDIR=…)
-	@tools/module.sh build
+	@rust_pidlist/module.sh build
 
 load: ## load the kernel module on this machine
-	@tools/module.sh load
+	@rust_pidlist/module.sh load
 
 unload: ## unload it
-	@tools/module.sh unload
+	@rust_pidlist/module.sh unload
 
 install: ## install pidlist, and the module where it was built (PREFIX=…, DESTDIR=…)
-	@tools/install.sh
+	@userland/install.sh
 
 fmt: ## format the Rust code
 	@qemu/cargo.sh fmt --all

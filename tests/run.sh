@@ -70,6 +70,7 @@ lint() {
     else
         skip "cargo clippy" "not installed"
     fi
+    check "house rules" tests/house-rules.sh
     if command -v shellcheck >/dev/null; then
         mapfile -t scripts < <(git ls-files -co --exclude-standard | xargs grep -lE '^#!.*\<(ba)?sh\>')
         check "shellcheck" shellcheck --external-sources "${scripts[@]}"
@@ -104,7 +105,8 @@ guest() {
         beside=$logs/harness.out
         TESTS_BUILT=1 "$0" harness >"$beside" 2>&1 &
     fi
-    check "guest" qemu/guest.sh tests --tests --timeout 600 -- guest-tests
+    # The longest test says nothing for two minutes, or more where the machine is busy.
+    check "guest" qemu/guest.sh tests --tests --timeout 1200 --idle 400 -- guest-tests
     [[ -n $beside ]] || return 0
     wait $! || true
     head -n -1 "$beside"

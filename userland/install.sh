@@ -26,7 +26,7 @@ trap 'rm -rf "$pages"' EXIT
 "${run[@]}" "${install[@]}" "$pages/_pidlist" "$prefix/share/zsh/site-functions/_pidlist"
 "${run[@]}" "${install[@]}" "$pages/pidlist.fish" "$prefix/share/fish/vendor_completions.d/pidlist.fish"
 echo "installed $prefix/bin/pidlist"
-if module=$(tools/module.sh built 2>/dev/null); then
+if module=$(rust_pidlist/module.sh built 2>/dev/null); then
     target=$root/lib/modules/$(uname -r)/updates/rust_pidlist.ko
     "${run[@]}" "${install[@]}" "$module" "$target"
     [[ -n $root ]] || "${run[@]}" depmod

@@ -54,5 +54,5 @@ case ${1-} in
         grep -q '^rust_pidlist ' /proc/modules || die "rust_pidlist is not loaded"
         as_root rmmod rust_pidlist || die "unloading rust_pidlist failed" "who uses it: fuser /dev/pidlist"
         ;;
-    *) die "usage: tools/module.sh build|load|unload" ;;
+    *) die "usage: rust_pidlist/module.sh build|load|unload" ;;
 esac
