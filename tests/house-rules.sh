@@ -16,6 +16,7 @@ stray=$(git grep -nE '\bunsafe\b' -- "${module[@]}" ':!rust_pidlist/sys' ':!rust
 [[ -z $stray ]] || complain "unsafe outside of rust_pidlist/sys and tree/link.rs" "$stray"
 
 # Every unsafe block and impl has its reason within the lines above it.
+# shellcheck disable=SC2016 # awk's own
 bare=$(git ls-files -- 'rust_pidlist/sys/*.rs' rust_pidlist/tree/link.rs | xargs awk '
     FNR == 1 { reason = -9 }
     /SAFETY:|# Safety/ { reason = FNR }
