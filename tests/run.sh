@@ -2,6 +2,7 @@
 # Runs checks, one line each, logs in target/test; the last line is the sum: "N passed, M failed".
 #   run.sh lint|host|guest|harness…
 # Exit code: 0 when nothing failed, 1 when something did, 2 when the machine could not be set up.
+# shellcheck disable=SC2317 # takes functions for unreachable where a script ends in exit
 set -euo pipefail
 cd "$(dirname "$0")/.."
 logs=target/test
@@ -60,13 +61,13 @@ expect_red() {
 cargo=qemu/cargo.sh
 
 lint() {
-    if $cargo fmt --version >/dev/null 2>&1; then
-        check "cargo fmt" $cargo fmt --all --check
+    if "$cargo" fmt --version >/dev/null 2>&1; then
+        check "cargo fmt" "$cargo" fmt --all --check
     else
         skip "cargo fmt" "not installed"
     fi
-    if $cargo clippy --version >/dev/null 2>&1; then
-        check "cargo clippy" $cargo clippy --all-targets -- -D warnings
+    if "$cargo" clippy --version >/dev/null 2>&1; then
+        check "cargo clippy" "$cargo" clippy --all-targets -- -D warnings
     else
         skip "cargo clippy" "not installed"
     fi
@@ -81,9 +82,9 @@ lint() {
 
 host() {
     lint
-    check "cargo test" $cargo test --no-fail-fast
+    check "cargo test" "$cargo" test --no-fail-fast
     check "tree: loom" env RUSTFLAGS="--cfg loom" CARGO_TARGET_DIR=target/loom \
-        $cargo test --package pidlist-tree --release --test tree
+        "$cargo" test --package pidlist-tree --release --test tree
     if cargo +nightly --version >/dev/null 2>&1; then
         check "tree: AddressSanitizer" env RUSTFLAGS=-Zsanitizer=address CARGO_TARGET_DIR=target/asan \
             cargo +nightly test --package pidlist-tree --target x86_64-unknown-linux-gnu
@@ -138,24 +139,27 @@ harness() {
         qemu/guest.sh harness -- sh -c "$ktap" $'ok 2 b\nok 3 c # SKIP no need\n'
 }
 
-[[ $# -gt 0 ]] || set -- host guest harness
-parts=$*
-# First, because the userland embeds the BPF object, and a machine without cargo takes it from a root.
-if [[ "$*" != lint && -z ${TESTS_BUILT-} ]]; then
-    qemu/setup.sh
-    check "build the BPF programs" qemu/build-bpf.sh
-fi
-for part in "$@"; do
-    case $part in
-        lint | host | guest) "$part" ;;
-        # With the guest tests it runs beside them: an emulator keeps one processor busy, not two.
-        harness) [[ " $parts " == *" guest "* ]] || harness ;;
-        *)
-            printf 'tests/run.sh: unknown part %s; parts: lint host guest harness\n' "$part" >&2
-            exit 2
-            ;;
-    esac
-done
-[[ $skipped -eq 0 ]] || printf '\n%d skipped\n' "$skipped"
-printf '%d passed, %d failed\n' "$passed" "$failed"
-[[ $failed -eq 0 ]]
+# In braces, so that bash has read all of this file before it runs for minutes: it may be edited meanwhile.
+{
+    [[ $# -gt 0 ]] || set -- host guest harness
+    parts=$*
+    # First, because the userland embeds the BPF object, and a machine without cargo takes it from a root.
+    if [[ "$*" != lint && -z ${TESTS_BUILT-} ]]; then
+        qemu/setup.sh
+        check "build the BPF programs" qemu/build-bpf.sh
+    fi
+    for part in "$@"; do
+        case $part in
+            lint | host | guest) "$part" ;;
+            # With the guest tests it runs beside them: an emulator keeps one processor busy, not two.
+            harness) [[ " $parts " == *" guest "* ]] || harness ;;
+            *)
+                printf 'tests/run.sh: unknown part %s; parts: lint host guest harness\n' "$part" >&2
+                exit 2
+                ;;
+        esac
+    done
+    [[ $skipped -eq 0 ]] || printf '\n%d skipped\n' "$skipped"
+    printf '%d passed, %d failed\n' "$passed" "$failed"
+    exit $((failed > 0))
+}
