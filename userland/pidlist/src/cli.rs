@@ -63,18 +63,19 @@ pub enum Command {
 #[derive(Debug, Args)]
 pub struct Observe {
     /// Watch for so long (`5s`, `200ms`, `1m 30s`)
-    #[arg(long = "for", value_name = "DURATION", value_parser = duration)]
+    #[arg(long = "for", value_name = "DURATION", value_parser = duration, allow_hyphen_values = true)]
     pub length: Option<Duration>,
 
     /// Watch until this process exits
-    #[arg(long, value_name = "PID", conflicts_with = "length", value_parser = pid)]
+    #[arg(long, value_name = "PID", conflicts_with = "length", value_parser = pid, allow_hyphen_values = true)]
     pub until_exit: Option<u32>,
 
     /// Where to learn of processes
     #[arg(long, value_enum, default_value_t = SourceChoice::Auto)]
     pub source: SourceChoice,
 
-    /// Start this command, and watch while it runs (with --json, its output goes to stderr)
+    /// Start this command, and watch while it runs; its exit code is shown, not passed on (with
+    /// --json, its output goes to stderr)
     #[arg(last = true, value_name = "CMD", conflicts_with_all = ["length", "until_exit"])]
     pub command: Vec<OsString>,
 }
@@ -106,7 +107,7 @@ pub struct Filters {
     pub name: Option<String>,
 
     /// Only this process (repeatable)
-    #[arg(long = "pid", value_name = "PID", value_parser = pid)]
+    #[arg(long = "pid", value_name = "PID", value_parser = pid, allow_hyphen_values = true)]
     pub pids: Vec<u32>,
 
     /// Only those that have lived no longer than this
@@ -118,11 +119,11 @@ pub struct Filters {
     pub tracked: bool,
 
     /// Only this process and its descendants
-    #[arg(long, value_name = "PID", value_parser = pid)]
+    #[arg(long, value_name = "PID", value_parser = pid, allow_hyphen_values = true)]
     pub under: Option<u32>,
 
     /// Only the command that was started, and its descendants
-    #[arg(long, requires = "command")]
+    #[arg(long, requires = "command", conflicts_with_all = ["length", "until_exit"])]
     pub of_command: bool,
 }
 

@@ -163,11 +163,13 @@ impl Session {
             if is_over || failed.borrow().is_some() {
                 break Ok(());
             }
-            // Ctrl-C goes to the command as well, which decides for both, as in system(3).
-            if is_interrupted && !run.is_command() {
-                break Ok(());
+            if is_interrupted {
+                // Ctrl-C goes to the command as well, which decides for both, as in system(3).
+                if !run.is_command() {
+                    break Ok(());
+                }
+                self.interrupt.clear();
             }
-            self.interrupt.clear();
             if is_terminated {
                 terminations += 1;
                 self.terminate.clear();

@@ -2,9 +2,10 @@
 //!
 //! What needs BPF or the module says so and is skipped where there is none.
 
-use std::io::{BufRead as _, BufReader};
+use std::io::{BufRead as _, BufReader, Read as _};
 use std::process::{Command, Output, Stdio};
 use std::sync::LazyLock;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use serde_json::Value;
 
@@ -382,38 +383,70 @@ fn watch_ends_with_its_reader_and_takes_its_command_along() {
     panic!("it goes on without a reader");
 }
 
-#[test]
-fn a_signal_ends_a_watch_cleanly() {
+/// Sends `signal` once to a watch that has shown something: it must end, with its summary.
+fn ends_cleanly_by(signal: &str) {
     let mut child = Command::new(env!("CARGO_BIN_EXE_pidlist"))
         .args(["watch", "--json", "--source", "proc"])
         .stdout(Stdio::piped())
         .spawn()
         .unwrap();
-    let id = child.id().to_string();
-    // It may not have got to its handlers yet.
-    let mut is_over = false;
-    for _ in 0..200 {
-        std::thread::sleep(std::time::Duration::from_millis(50));
-        is_over = child.try_wait().unwrap().is_some();
-        if is_over {
+    let mut stdout = BufReader::new(child.stdout.take().unwrap());
+    let seen = AtomicBool::new(false);
+    let mut text = String::new();
+    std::thread::scope(|scope| {
+        scope.spawn(|| {
+            while !seen.load(Ordering::Relaxed) {
+                Command::new("sleep").arg("0.2").status().unwrap();
+            }
+        });
+        stdout.read_line(&mut text).unwrap();
+        seen.store(true, Ordering::Relaxed);
+    });
+    let sent = Command::new("kill")
+        .args([signal, &child.id().to_string()])
+        .status();
+    assert!(sent.unwrap().success());
+    for _ in 0..400 {
+        if child.try_wait().unwrap().is_some() {
             break;
         }
-        assert!(
-            Command::new("kill")
-                .args(["-TERM", &id])
-                .status()
-                .unwrap()
-                .success()
-        );
+        std::thread::sleep(std::time::Duration::from_millis(50));
     }
-    assert!(is_over, "it goes on");
-    let output = child.wait_with_output().unwrap();
-    assert_eq!(output.status.code(), Some(0));
-    let text = String::from_utf8_lossy(&output.stdout);
+    // If it goes on, it is ended here, and shows no summary.
+    let _ = child.kill();
+    let status = child.wait().unwrap();
+    stdout.read_to_string(&mut text).unwrap();
+    assert_eq!(status.code(), Some(0), "after {signal}: {text}");
     assert!(
         text.lines().last().unwrap().contains(r#""event":"end""#),
-        "{text}"
+        "after {signal}: {text}"
     );
+}
+
+#[test]
+fn a_signal_ends_a_watch_cleanly() {
+    ends_cleanly_by("-INT");
+    ends_cleanly_by("-TERM");
+}
+
+#[test]
+fn what_goes_with_a_command_needs_one() {
+    for arguments in [
+        &["ps", "--of-command"][..],
+        &["ps", "--of-command", "--for", "1s"],
+    ] {
+        assert_eq!(pidlist(arguments).status.code(), Some(2), "{arguments:?}");
+    }
+}
+
+#[test]
+fn a_negative_pid_is_told_as_such() {
+    for option in ["--pid", "--under", "--until-exit"] {
+        let ran = pidlist(&["ps", option, "-1"]);
+        assert_eq!(ran.status.code(), Some(2));
+        let text = String::from_utf8_lossy(&ran.stderr);
+        assert!(text.contains("never negative"), "{option}: {text}");
+    }
 }
 
 #[test]
