@@ -110,6 +110,8 @@ pub struct Counters {
     /// Walks merged.
     pub walks: u64,
     /// Processes that a walk found and no event had told.
+    ///
+    /// One whose fork event comes later was not missed, and is taken off again.
     pub added: u64,
     /// Processes that a walk found gone and no event had told, reuse of their pid included.
     pub ended: u64,
@@ -143,6 +145,9 @@ struct Entry {
     death: u64,
     /// The last walk that showed it.
     walk: u64,
+    /// A repairing walk added it, and its fork event may still come: a task is on the list of tasks
+    /// a moment before it is told of.
+    ahead: bool,
     /// Its share of [`Cache::bytes`].
     bytes: usize,
 }
@@ -217,6 +222,10 @@ impl Cache {
             }
             process.parent_at_fork = child.parent;
             process.forker = forker;
+            if std::mem::take(&mut self.entries[slot].ahead) {
+                // Nothing was missed: the walk was ahead of the event.
+                self.counters.added -= 1;
+            }
             if child.parent.is_some() {
                 self.set_lineage(slot, child.parent);
             }
@@ -570,6 +579,7 @@ impl Cache {
             newer: None,
             death: 0,
             walk: 0,
+            ahead: false,
             bytes: 0,
         });
         self.alive += 1;
@@ -651,7 +661,10 @@ impl Cache {
                 }
                 self.counters.added += 1;
                 repair.added.push(seen.key);
-                self.insert(seen, seen_ns)
+                let slot = self.insert(seen, seen_ns);
+                // The first walk comes before anything can be missed.
+                self.entries[slot].ahead = self.counters.walks > 1;
+                slot
             }
         };
         self.entries[slot].walk = self.counters.walks;

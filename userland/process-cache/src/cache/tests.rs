@@ -367,6 +367,29 @@ fn start_up_neither_loses_nor_doubles() {
 }
 
 #[test]
+fn a_walk_ahead_of_a_fork_event_repairs_nothing() {
+    let mut cache = Cache::default();
+    let (init, early, missed) = (key(1, 5), key(20, 1900), key(21, 1800));
+    cache.merge(&[seen(init, None)], 1000, 1000);
+    let walk = [
+        seen(init, None),
+        seen(early, Some(init)),
+        seen(missed, Some(init)),
+    ];
+    cache.merge(&walk, 2000, 2000);
+    assert_eq!(cache.counters().added, 3);
+    // Its task was on the list before it was told of; the other one is never told of.
+    cache.on_fork(2010, &seen(early, Some(init)), Some(init));
+    assert_eq!(cache.counters().added, 2);
+    cache.on_fork(2010, &seen(early, Some(init)), Some(init));
+    assert_eq!(cache.counters().added, 2);
+    // What the first walk finds was there before anybody watched.
+    cache.on_fork(2020, &seen(init, None), None);
+    assert_eq!(cache.counters().added, 2);
+    cache.check().unwrap();
+}
+
+#[test]
 fn a_leader_that_exits_first_leaves_a_living_process() {
     let (mut cache, init, shell) = shell();
     let walk = [
