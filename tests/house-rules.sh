@@ -15,12 +15,12 @@ stray=$(git grep -nE '\bunsafe\b' -- "${module[@]}" ':!rust_pidlist/sys' ':!rust
     grep -vE ':[0-9]+:\s*//|unsafe_code' || true)
 [[ -z $stray ]] || complain "unsafe outside of rust_pidlist/sys and tree/link.rs" "$stray"
 
-# Every unsafe block and impl has its reason within the lines above it.
+# Every unsafe block, impl and callback has its reason just above it.
 # shellcheck disable=SC2016 # awk's own
 bare=$(git ls-files -- 'rust_pidlist/sys/*.rs' rust_pidlist/tree/link.rs | xargs awk '
     FNR == 1 { reason = -9 }
     /SAFETY:|# Safety/ { reason = FNR }
-    /unsafe (\{|impl)/ && !/^ *\/\// && FNR - reason > 8 { print FILENAME ":" FNR ": " $0 }')
+    /unsafe (\{|impl|extern "C" fn [a-z])/ && !/^ *\/\// && FNR - reason > 5 { print FILENAME ":" FNR ": " $0 }')
 [[ -z $bare ]] || complain "unsafe without a SAFETY comment" "$bare"
 
 hosts=$(git grep -nIE 'https?://[a-z0-9.-]*(debian|crates|pypi|pythonhosted|npmjs)[a-z0-9.-]*' -- . ':!Cargo.lock' || true)

@@ -72,6 +72,9 @@ impl<T: Upkeep> Deferred<T> {
         unsafe { bindings::irq_work_queue(self.irq_work.get()) };
     }
 
+    /// # Safety
+    ///
+    /// `irq_work` is that of a live `Self`: only [`Self::request`] queues it.
     unsafe extern "C" fn run_irq_work(irq_work: *mut bindings::irq_work) {
         let this = Opaque::cast_from(irq_work);
         // SAFETY: Only `request` queues this irq_work: it is the field of a live `Self`, whose drop
@@ -83,6 +86,9 @@ impl<T: Upkeep> Deferred<T> {
         }
     }
 
+    /// # Safety
+    ///
+    /// `work` is that of a live `Self`: only `Self` queues it.
     unsafe extern "C" fn run_work(work: *mut bindings::work_struct) {
         const { assert!(core::mem::offset_of!(bindings::delayed_work, work) == 0) };
         let this = Opaque::cast_from(work.cast::<bindings::delayed_work>());

@@ -106,6 +106,9 @@ impl<T: Operations> Device<T> {
         unsafe { &*(*file).private_data.cast::<T>() }
     }
 
+    /// # Safety
+    ///
+    /// Only the kernel calls it, for a file of this device that is being opened.
     unsafe extern "C" fn open(inode: *mut bindings::inode, file: *mut bindings::file) -> c_int {
         // SAFETY: `misc_open` set `private_data` to the registered miscdevice, and keeps it
         // registered during this call.
@@ -123,12 +126,18 @@ impl<T: Operations> Device<T> {
         unsafe { bindings::nonseekable_open(inode, file) }
     }
 
+    /// # Safety
+    ///
+    /// Only the kernel calls it, once, for a file that [`Self::open`] set up and nobody uses any more.
     unsafe extern "C" fn release(_inode: *mut bindings::inode, file: *mut bindings::file) -> c_int {
         // SAFETY: `open` leaked this reference; nobody uses the file any more.
         drop(unsafe { Arc::from_raw((*file).private_data.cast::<T>()) });
         0
     }
 
+    /// # Safety
+    ///
+    /// Only the kernel calls it, for an open file of this device.
     unsafe extern "C" fn read(
         file: *mut bindings::file,
         buffer: *mut c_char,
@@ -146,6 +155,9 @@ impl<T: Operations> Device<T> {
         })
     }
 
+    /// # Safety
+    ///
+    /// Only the kernel calls it, for an open file of this device.
     unsafe extern "C" fn write_iter(
         kiocb: *mut bindings::kiocb,
         iter: *mut bindings::iov_iter,
@@ -160,6 +172,9 @@ impl<T: Operations> Device<T> {
         })
     }
 
+    /// # Safety
+    ///
+    /// Only the kernel calls it, for an open file of this device.
     unsafe extern "C" fn ioctl(file: *mut bindings::file, cmd: c_uint, arg: c_ulong) -> c_long {
         from_result(|| {
             // SAFETY: The kernel calls us with a file of ours.

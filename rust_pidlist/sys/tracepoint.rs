@@ -71,6 +71,9 @@ impl<T: TaskEvents> TaskProbes<T> {
         Ok(this)
     }
 
+    /// # Safety
+    ///
+    /// `data` is what [`Self::register`] passed; the tasks are valid during the call.
     unsafe extern "C" fn fork_probe(
         data: *mut c_void,
         parent: *mut bindings::task_struct,
@@ -80,6 +83,9 @@ impl<T: TaskEvents> TaskProbes<T> {
         unsafe { (*data.cast::<T>()).forked(Task::from_raw(parent), Task::from_raw(child)) }
     }
 
+    /// # Safety
+    ///
+    /// `data` is what [`Self::register`] passed; the task is valid during the call.
     unsafe extern "C" fn free_probe(data: *mut c_void, task: *mut bindings::task_struct) {
         // SAFETY: As above.
         unsafe { (*data.cast::<T>()).freed(Task::from_raw(task)) }
@@ -111,6 +117,9 @@ fn find(name: &CStr) -> Option<NonNull<bindings::tracepoint>> {
         found: *mut bindings::tracepoint,
     }
 
+    /// # Safety
+    ///
+    /// `tracepoint` is valid, and `search` is the `Search` of the call below.
     unsafe extern "C" fn visit(tracepoint: *mut bindings::tracepoint, search: *mut c_void) {
         // SAFETY: `find` passes a `Search` that it has to itself.
         let search = unsafe { &mut *search.cast::<Search<'_>>() };
