@@ -114,6 +114,8 @@ pub struct Counters {
     /// One whose fork event comes later was not missed, and is taken off again.
     pub added: u64,
     /// Processes that a walk found gone and no event had told, reuse of their pid included.
+    ///
+    /// One whose exit event comes later was not missed, and is taken off again.
     pub ended: u64,
     /// Processes taken for dead that a walk found living.
     pub revived: u64,
@@ -148,6 +150,9 @@ struct Entry {
     /// A repairing walk added it, and its fork event may still come: a task is on the list of tasks
     /// a moment before it is told of.
     ahead: bool,
+    /// A walk ended it, and its exit event may still come: a process has no thread left a moment
+    /// before it is told of.
+    ended_by_walk: bool,
     /// Its share of [`Cache::bytes`].
     bytes: usize,
 }
@@ -289,6 +294,10 @@ impl Cache {
         match self.entries[slot].process.exit {
             Some(exit) if exit.observed => return Outcome::Known,
             earlier => {
+                if std::mem::take(&mut self.entries[slot].ended_by_walk) {
+                    // Nothing was missed: the walk was ahead of the event.
+                    self.counters.ended -= 1;
+                }
                 self.see(slot, process, time_ns);
                 let noticed_ns = earlier.map_or(time_ns, |exit| exit.noticed_ns);
                 self.end(
@@ -356,12 +365,14 @@ impl Cache {
                 entry.process.is_alive()
                     && entry.walk != walk
                     && entry.process.key().start_ns < began_ns
+                    // Its start is set a moment before it is on the list of tasks.
+                    && entry.process.seen_ns < began_ns
             })
             .map(|(slot, _)| slot)
             .collect();
         for slot in gone {
             repair.ended.push(self.entries[slot].process.key());
-            self.counters.ended += 1;
+            self.count_ended(slot);
             self.end(
                 slot,
                 Exit {
@@ -580,6 +591,7 @@ impl Cache {
             death: 0,
             walk: 0,
             ahead: false,
+            ended_by_walk: false,
             bytes: 0,
         });
         self.alive += 1;
@@ -609,7 +621,7 @@ impl Cache {
         if let Some(ended) = older
             && self.entries[ended].process.is_alive()
         {
-            self.counters.ended += 1;
+            self.count_ended(ended);
             self.end(
                 ended,
                 Exit {
@@ -626,6 +638,11 @@ impl Cache {
         slot
     }
 
+    fn count_ended(&mut self, slot: Slot) {
+        self.counters.ended += 1;
+        self.entries[slot].ended_by_walk = true;
+    }
+
     fn take_in(&mut self, seen: &Sighting, seen_ns: u64, now_ns: u64, repair: &mut Repair) {
         let slot = match self.find(seen.key, seen.precision) {
             Some(slot) => {
@@ -640,6 +657,7 @@ impl Cache {
                 {
                     self.entries[slot].process.exit = None;
                     self.entries[slot].death = 0;
+                    self.entries[slot].ended_by_walk = false;
                     self.alive += 1;
                     self.counters.revived += 1;
                     repair.revived.push(self.entries[slot].process.key());
@@ -672,7 +690,7 @@ impl Cache {
             self.see(slot, seen, seen_ns);
             if seen.dead {
                 if repair.added.last() != Some(&seen.key) {
-                    self.counters.ended += 1;
+                    self.count_ended(slot);
                     repair.ended.push(self.entries[slot].process.key());
                 }
                 self.end(

@@ -390,6 +390,37 @@ fn a_walk_ahead_of_a_fork_event_repairs_nothing() {
 }
 
 #[test]
+fn a_walk_ahead_of_an_exit_event_repairs_nothing() {
+    let mut cache = Cache::default();
+    let (init, child) = (key(1, 5), key(20, 1500));
+    cache.merge(&[seen(init, None)], 1000, 1000);
+    cache.on_fork(1510, &seen(child, Some(init)), Some(init));
+    let dying = Sighting {
+        dead: true,
+        ..seen(child, Some(init))
+    };
+    cache.merge(&[seen(init, None), dying], 2000, 2000);
+    assert_eq!(cache.counters().ended, 1);
+    cache.on_exit(2010, &exited(child, Some(init), 0));
+    assert_eq!(cache.counters().ended, 0);
+    cache.check().unwrap();
+}
+
+#[test]
+fn a_walk_does_not_judge_whom_an_event_showed_since_it_began() {
+    // The start was set before the walk began, but the task was put on the list behind its back.
+    let mut cache = Cache::default();
+    let (init, child) = (key(1, 5), key(20, 1990));
+    cache.merge(&[seen(init, None)], 1000, 1000);
+    cache.on_fork(2010, &seen(child, Some(init)), Some(init));
+    assert!(cache.merge(&[seen(init, None)], 2000, 2050).is_empty());
+    assert_eq!(cache.alive(), 2);
+    // The next walk does.
+    assert_eq!(cache.merge(&[seen(init, None)], 3000, 3000).ended, [child]);
+    cache.check().unwrap();
+}
+
+#[test]
 fn a_leader_that_exits_first_leaves_a_living_process() {
     let (mut cache, init, shell) = shell();
     let walk = [
