@@ -169,16 +169,20 @@ fn wrong_text_changes_nothing() -> Result<()> {
     Ok(())
 }
 
-fn reads_of_any_size() -> Result<()> {
+/// A list of so many idle processes: they, their pids, and the list as text.
+fn list_of(count: usize) -> Result<(Vec<Process>, BTreeSet<u32>, String)> {
     start("off")?;
-    let processes = (0..40)
+    let processes = (0..count)
         .map(|_| Process::idle())
         .collect::<Result<Vec<_>>>()?;
     let pids: BTreeSet<u32> = processes.iter().map(Process::pid).collect();
-    for pid in &pids {
-        write(&format!("{pid}\n"))?;
-    }
-    let expected: String = pids.iter().map(|pid| format!("{pid}\n")).collect();
+    let text: String = pids.iter().map(|pid| format!("{pid}\n")).collect();
+    write(&text)?;
+    Ok((processes, pids, text))
+}
+
+fn reads_of_any_size() -> Result<()> {
+    let (_processes, pids, expected) = list_of(40)?;
     for size in [1, 3, 11, 31, 4096] {
         let mut device = File::open(DEVICE)?;
         let (mut text, mut buffer) = (String::new(), vec![0; size]);
@@ -208,15 +212,7 @@ fn reads_of_any_size() -> Result<()> {
 
 /// A shell that could seek reads a block, and seeks back to behind the line it wanted.
 fn a_shell_reads_line_by_line() -> Result<()> {
-    start("off")?;
-    let processes = (0..12)
-        .map(|_| Process::idle())
-        .collect::<Result<Vec<_>>>()?;
-    let pids: BTreeSet<u32> = processes.iter().map(Process::pid).collect();
-    for pid in &pids {
-        write(&format!("{pid}\n"))?;
-    }
-    let expected: String = pids.iter().map(|pid| format!("{pid}\n")).collect();
+    let (_processes, _, expected) = list_of(12)?;
     let ran = shell(&format!("while read -r pid; do echo $pid; done <{DEVICE}"))?.expect(0)?;
     ensure!(ran.stdout == expected, "{ran:?}");
     let mut device = File::open(DEVICE)?;

@@ -194,7 +194,7 @@ fn base_command(hardware: Hardware, kernel: &Path, initrd: &Path) -> Command {
 fn acceleration(hardware: Hardware) -> &'static str {
     match hardware {
         Hardware { kvm: true, .. } => "kvm",
-        // With a thread for each processor, one boot in ten under load hung, or died of an int3 that
+        // With a thread for each processor, some boots under load hung, or died of an int3 that
         // the kernel had already patched away (qemu 7.2). In one thread the processors still
         // interleave, and none of 40 boots failed.
         _ => "tcg,thread=single",
