@@ -7,7 +7,7 @@ set -euo pipefail
 # shellcheck source=qemu/lib.sh
 source "$(dirname "$0")/lib.sh"
 
-check_series
+check_kernel
 name=${1:?usage: guest.sh <name> [options] -- command…}
 shift
 "$qemu/setup.sh"
@@ -31,7 +31,7 @@ build() {
 }
 
 if [[ -z ${GUEST_MODULE+set} ]]; then
-    GUEST_MODULE=$(build "build the module for $series" "$qemu/build-module.sh")
+    GUEST_MODULE=$(build "build the module for $kernel" "$qemu/build-module.sh")
 fi
 build "build the BPF programs" "$qemu/build-bpf.sh" >/dev/null
 binaries=$(build "build the userland" "$qemu/build-userland.sh")
@@ -42,5 +42,10 @@ for program in pidlist guest-tests; do
 done
 [[ -z $GUEST_MODULE ]] || files+=(--file "$GUEST_MODULE:/modules/$(basename "$GUEST_MODULE")")
 [[ ! -d tests/guest ]] || files+=(--file "tests/guest:/tests")
+# All that a debug kernel checks takes time, and memory of its own.
+slow=()
+# In five-level page tables KASAN takes an interrupt of early boot for an error: the processor's features are being
+# listed anew then, and for an instant there is no such level.
+[[ $flavour != -debug ]] || slow=(--patience 5 --memory 2048 --append no5lvl)
 exec "$binaries/pidlist-vm" run --kernel "$kernel_dir/vmlinuz" --base "$cache/initramfs" --init "$qemu/guest/init" \
-    --cache "$cache" --logs "$logs" "${files[@]}" "$@"
+    --cache "$cache" --logs "$logs" "${slow[@]}" "${files[@]}" "$@"

@@ -53,7 +53,9 @@ done
 [[ -d $root$pwd ]] || pwd=/
 environment=(PATH=/usr/local/bin:/usr/lib/llvm-22/bin:/usr/sbin:/usr/bin:/sbin:/bin HOME=/tmp LC_ALL=C.UTF-8
     DEBIAN_FRONTEND=noninteractive CARGO_HOME=/cargo SSL_CERT_FILE=/etc/ssl/certs/ca-certificates.crt
-    LLVM_PREFIX=/usr/lib/llvm-22 TERM="${TERM:-dumb}")
+    TERM="${TERM:-dumb}")
+# Where bpf-linker's build looks for its LLVM. A kernel's build would take its clang from there, too.
+[[ ! -d $root/usr/lib/llvm-22 ]] || environment+=(LLVM_PREFIX=/usr/lib/llvm-22)
 while read -r name; do environment+=("$name=${!name}"); done < <(compgen -e | grep -E "$kept_variables")
 # shellcheck disable=SC2016 # expanded in the root
 chroot --userspec="$user" "$root" env -i "${environment[@]}" sh -c 'cd "$0" && exec "$@"' "$pwd" "$@"

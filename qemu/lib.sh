@@ -4,11 +4,15 @@
 qemu=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)
 checkout=$(dirname "$qemu")
 cache=${PIDLIST_CACHE:-${HOME:-/root}/.cache/pidlist}
-series=${KERNEL:-7.2}
-known_series=(7.2 7.3)
+kernel=${KERNEL:-7.2}
+known_kernels=(7.2 7.3 7.2-rt 7.2-debug)
+series=${kernel%%-*} flavour=${kernel#"${kernel%%-*}"}
 logs=$cache/logs
-kernel_dir=$cache/kernel-$series
-export PIDLIST_CACHE=$cache KERNEL=$series
+kernel_dir=$cache/kernel-$kernel
+export PIDLIST_CACHE=$cache KERNEL=$kernel
+# What a kernel and its modules are built with: Debian's gcc, or clang where KASAN has to know Rust.
+toolchain=(CC=x86_64-linux-gnu-gcc-14 HOSTCC=x86_64-linux-gnu-gcc-14)
+[[ $flavour != -debug ]] || toolchain=(LLVM=1)
 
 # die <what failed> [what to do next]…
 die() {
@@ -18,10 +22,10 @@ die() {
     exit 2
 }
 
-check_series() {
+check_kernel() {
     local known
-    for known in "${known_series[@]}"; do [[ $series == "$known" ]] && return; done
-    die "unknown KERNEL=$series" "known series: ${known_series[*]}, e.g. KERNEL=${known_series[0]} make test"
+    for known in "${known_kernels[@]}"; do [[ $kernel == "$known" ]] && return; done
+    die "unknown KERNEL=$kernel" "known kernels: ${known_kernels[*]}, e.g. KERNEL=${known_kernels[0]} make test"
 }
 
 # Runs the calling script again as root, keeping what the scripts read from the environment.
@@ -59,7 +63,7 @@ step() {
     rm -f "$logs/$stage.now"
     [[ $status -eq 0 ]] || step_failed "$stage" "$what" "$log" "$status"
     printf '\r\033[K' >&"$live"
-    printf ' ✓ %-12s %-40s %4d s\n' "$stage" "$what" $((SECONDS - start))
+    printf ' ✓ %-16s %-36s %4d s\n' "$stage" "$what" $((SECONDS - start))
 }
 
 step_failed() {

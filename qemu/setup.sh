@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Makes the build roots, the guest kernel and the initramfs base, once, in one cache:
 #   setup.sh [stage…]      stages: base kernel-root kernel bpf-root initramfs (default: all)
-#   KERNEL=7.2|7.3         the kernel series
+#   KERNEL=<kernel>        7.2, 7.3, 7.2-rt (real-time), 7.2-debug (built here: KASAN, lockdep, kmemleak and more)
 #   PIDLIST_CACHE=<dir>    the cache, ~/.cache/pidlist unless set
 # A stage is built as <stage>.partial and renamed when it is whole: an interrupted set-up resumes.
 set -euo pipefail
@@ -9,7 +9,7 @@ set -euo pipefail
 source "$(dirname "$0")/lib.sh"
 
 # What each stage takes at its peak.
-declare -A needed_mib=([base]=500 [kernel-root]=2300 [kernel]=3000 [bpf-root]=3000 [initramfs]=50)
+declare -A needed_mib=([base]=500 [kernel-root]=2300 [kernel]=4000 [bpf-root]=3000 [initramfs]=50)
 tools=(debootstrap:debootstrap qemu-system-x86_64:qemu-system-x86 xz:xz-utils rsync:rsync jq:jq cc:gcc make:make
     shellcheck:shellcheck)
 
@@ -77,7 +77,7 @@ show_progress() {
     done
 }
 
-check_series
+check_kernel
 wanted=("$@")
 [[ $# -gt 0 && $1 != --contained ]] || wanted=(base kernel-root kernel bpf-root initramfs)
 [[ ${1-} != --contained ]] || wanted=("${@:2}")

@@ -7,13 +7,17 @@
  */
 #include <linux/completion.h>
 #include <linux/delay.h>
+#include <linux/irq_work.h>
 #include <linux/kfence.h>
 #include <linux/list.h>
 #include <linux/module.h>
+#include <linux/mutex.h>
 #include <linux/rcupdate.h>
 #include <linux/refcount.h>
 #include <linux/sched.h>
 #include <linux/slab.h>
+#include <linux/timer.h>
+#include <linux/workqueue.h>
 
 static char *kind = "";
 module_param(kind, charp, 0);
@@ -140,6 +144,131 @@ static void kernel_panic(void)
 	panic("splat on purpose");
 }
 
+static void stack_trace(void)
+{
+	dump_stack();
+}
+
+static void kasan(void)
+{
+	char *volatile object = kmalloc(40, GFP_KERNEL);
+
+	kfree(object);
+	object[0] = 1;
+}
+
+static DEFINE_MUTEX(first);
+static DEFINE_MUTEX(second);
+
+static void circular_locking(void)
+{
+	mutex_lock(&first);
+	mutex_lock(&second);
+	mutex_unlock(&second);
+	mutex_unlock(&first);
+
+	mutex_lock(&second);
+	mutex_lock(&first);
+	mutex_unlock(&first);
+	mutex_unlock(&second);
+}
+
+static DEFINE_RAW_SPINLOCK(irq_lock);
+
+static void take_irq_lock(struct irq_work *work)
+{
+	raw_spin_lock(&irq_lock);
+	raw_spin_unlock(&irq_lock);
+}
+
+/* An interrupt takes a lock that others hold with interrupts on. */
+static void lock_state(void)
+{
+	static struct irq_work work = IRQ_WORK_INIT_HARD(take_irq_lock);
+
+	irq_work_queue(&work);
+	irq_work_sync(&work);
+	raw_spin_lock(&irq_lock);
+	raw_spin_unlock(&irq_lock);
+}
+
+static void lock_held(void)
+{
+	mutex_lock(&first);
+}
+
+static void rcu_usage(void)
+{
+	static int __rcu *pointer;
+
+	rcu_dereference(pointer);
+}
+
+static void atomic_sleep(void)
+{
+	preempt_disable();
+	might_sleep();
+	preempt_enable();
+}
+
+static void preemptible_id(void)
+{
+	smp_processor_id();
+}
+
+static void nothing(struct timer_list *timer)
+{
+}
+
+static void debug_objects(void)
+{
+	static struct timer_list timer;
+
+	timer_setup(&timer, nothing, 0);
+	mod_timer(&timer, jiffies + 1000 * HZ);
+	timer_setup(&timer, nothing, 0);
+}
+
+/* The last pointer may survive in a register or on a stack. */
+static void memory_leak(void)
+{
+	int i;
+
+	for (i = 0; i < 10; i++)
+		kmalloc(40 + i, GFP_KERNEL);
+}
+
+static void hard_lockup(void)
+{
+	local_irq_disable();
+	for (;;)
+		cpu_relax();
+}
+
+static void spin(struct work_struct *work)
+{
+	unsigned long end = jiffies + 30 * HZ;
+
+	while (time_before(jiffies, end))
+		cpu_relax();
+}
+
+static void no_work(struct work_struct *work)
+{
+}
+
+/* Needs workqueue.watchdog_thresh=10: a second item waits behind one that keeps its processor. */
+static void workqueue_lockup(void)
+{
+	static DECLARE_WORK(busy, spin);
+	static DECLARE_WORK(waiting, no_work);
+
+	schedule_work_on(0, &busy);
+	schedule_work_on(0, &waiting);
+	flush_work(&busy);
+	flush_work(&waiting);
+}
+
 static const struct {
 	const char *name;
 	void (*run)(void);
@@ -159,6 +288,19 @@ static const struct {
 	{ "rcu-stall", rcu_stall },
 	{ "hung-task", hung_task },
 	{ "panic", kernel_panic },
+	{ "stack-trace", stack_trace },
+	/* Only a debug kernel sees these. */
+	{ "kasan", kasan },
+	{ "circular-locking", circular_locking },
+	{ "lock-state", lock_state },
+	{ "lock-held", lock_held },
+	{ "rcu-usage", rcu_usage },
+	{ "atomic-sleep", atomic_sleep },
+	{ "preemptible", preemptible_id },
+	{ "debug-objects", debug_objects },
+	{ "memory-leak", memory_leak },
+	{ "hard-lockup", hard_lockup },
+	{ "workqueue-lockup", workqueue_lockup },
 };
 
 static int __init splat_init(void)

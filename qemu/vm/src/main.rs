@@ -18,7 +18,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 /// Exit codes: the command's own; 1 where a test failed, the kernel complained or the guest hung;
 /// 2 where the guest could not be run.
 #[derive(Parser)]
-#[command(name = "pidlist-vm", version)]
+#[command(name = "pidlist-vm", version, args_override_self = true)]
 struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -54,9 +54,9 @@ struct RunArgs {
     /// An environment variable for the command (may be repeated)
     #[arg(long = "env", value_name = "NAME=VALUE")]
     environment: Vec<String>,
-    /// More kernel command line
-    #[arg(long, default_value = "")]
-    append: String,
+    /// More kernel command line (may be repeated)
+    #[arg(long)]
+    append: Vec<String>,
     /// Processors of the guest
     #[arg(long, default_value_t = 2)]
     smp: u32,
@@ -75,6 +75,9 @@ struct RunArgs {
     /// Seconds without a word on any channel after which the guest counts as hung
     #[arg(long, default_value = "60", value_parser = seconds)]
     idle: Duration,
+    /// A slow kernel: how many times longer it may take, and say nothing, than another
+    #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
+    patience: u32,
     /// Directory for console.log, output.log and results.ktap
     #[arg(long)]
     logs: PathBuf,

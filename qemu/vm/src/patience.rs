@@ -11,16 +11,20 @@ pub struct Patience {
     /// The longest silence now, and once the guest has booted.
     idle: Duration,
     idle_later: Duration,
+    /// How many times longer everything may take.
+    factor: u32,
     last_sign: Instant,
 }
 
 impl Patience {
-    pub fn new(now: Instant, timeout: Duration, idle: Duration) -> Self {
+    pub fn new(now: Instant, timeout: Duration, idle: Duration, factor: u32) -> Self {
+        let (timeout, idle) = (timeout * factor, idle * factor);
         let why = format!("not finished after {} s", timeout.as_secs());
         Patience {
             deadline: (now + timeout, why),
-            idle: idle.max(BOOT_SILENCE),
+            idle: idle.max(BOOT_SILENCE * factor),
             idle_later: idle,
+            factor,
             last_sign: now,
         }
     }
@@ -37,8 +41,9 @@ impl Patience {
 
     /// The guest should be gone within `grace`, because of `why`. The earliest end holds.
     pub fn ends_within(&mut self, now: Instant, grace: Duration, why: String) {
-        if now + grace < self.deadline.0 {
-            self.deadline = (now + grace, why);
+        let end = now + grace * self.factor;
+        if end < self.deadline.0 {
+            self.deadline = (end, why);
         }
     }
 
@@ -59,7 +64,7 @@ mod tests {
     const SECOND: Duration = Duration::from_secs(1);
 
     fn patience(now: Instant) -> Patience {
-        Patience::new(now, 100 * SECOND, 10 * SECOND)
+        Patience::new(now, 100 * SECOND, 10 * SECOND, 1)
     }
 
     #[test]
@@ -85,6 +90,20 @@ mod tests {
             patience.over(start + 100 * SECOND).unwrap(),
             "not finished after 100 s"
         );
+    }
+
+    #[test]
+    fn a_slow_kernel_may_take_longer() {
+        let start = Instant::now();
+        let mut patience = Patience::new(start, 100 * SECOND, 10 * SECOND, 3);
+        assert_eq!(patience.over(start + 179 * SECOND), None);
+        patience.booted();
+        assert_eq!(patience.over(start + 29 * SECOND), None);
+        patience.sign_of_life(start + 290 * SECOND);
+        let why = patience.over(start + 300 * SECOND).unwrap();
+        assert_eq!(why, "not finished after 300 s");
+        patience.ends_within(start, 2 * SECOND, "panic".into());
+        assert_eq!(patience.over(start + 6 * SECOND).unwrap(), "panic");
     }
 
     #[test]

@@ -32,7 +32,7 @@ pub fn batch(args: &RunArgs) -> Result<u8> {
         .with_context(|| format!("making the log directory {}", args.logs.display()))?;
     let initrd = build_initramfs(args)?;
     let hardware = hardware(args, &initrd)?;
-    let mut machine = Machine::boot(hardware, &args.kernel, &initrd, &args.append)?;
+    let mut machine = Machine::boot(hardware, &args.kernel, &initrd, &args.append.join(" "))?;
     let mut watch = Watch::new(args)?;
     let ended = watch.follow(&mut machine)?;
     machine.kill();
@@ -50,7 +50,7 @@ pub fn interactive(args: &RunArgs) -> Result<u8> {
             "`exit` or Ctrl-D powers off, Ctrl-A X kills the machine, Ctrl-A H shows more keys"
         );
     }
-    machine::boot_on_terminal(hardware, &args.kernel, &initrd, &args.append)?;
+    machine::boot_on_terminal(hardware, &args.kernel, &initrd, &args.append.join(" "))?;
     Ok(0)
 }
 
@@ -59,9 +59,10 @@ pub fn scan(logs: &[PathBuf]) -> Result<u8> {
     let mut found = 0;
     for log in logs {
         let bytes = fs::read(log).with_context(|| format!("reading {}", log.display()))?;
+        let mut search = splat::Search::default();
         for splat in String::from_utf8_lossy(&bytes)
             .lines()
-            .filter_map(splat::find)
+            .filter_map(|line| search.line(line))
         {
             println!("{}: {}: {}", log.display(), splat.class.name, splat.title);
             found += 1;
@@ -145,6 +146,7 @@ struct Watch<'a> {
     results_log: File,
     output_log: File,
     console: Vec<String>,
+    search: splat::Search,
     /// Class, title, and the place in `console`.
     splats: Vec<(&'static str, String, usize)>,
     parser: ktap::Parser,
@@ -166,6 +168,7 @@ impl<'a> Watch<'a> {
             results_log: create("results.ktap")?,
             output_log: create("output.log")?,
             console: Vec::new(),
+            search: splat::Search::default(),
             splats: Vec::new(),
             parser: ktap::Parser::default(),
             exit: None,
@@ -176,7 +179,12 @@ impl<'a> Watch<'a> {
 
     /// Reads the channels until the guest is gone or has to be stopped.
     fn follow(&mut self, machine: &mut Machine) -> Result<End> {
-        let mut patience = Patience::new(self.started, self.args.timeout, self.args.idle);
+        let mut patience = Patience::new(
+            self.started,
+            self.args.timeout,
+            self.args.idle,
+            self.args.patience,
+        );
         let mut open = CHANNELS;
         while open > 0 {
             match machine.events.recv_timeout(Duration::from_millis(200)) {
@@ -239,7 +247,7 @@ impl<'a> Watch<'a> {
     fn console_line(&mut self, line: String) -> Result<Option<(String, Duration)>> {
         writeln!(self.console_log, "{line}").context("writing console.log")?;
         self.booted |= line.contains("Run /init as init process");
-        let splat = splat::find(&line);
+        let splat = self.search.line(&line);
         let at = self.console.len();
         self.console.push(line);
         let Some(splat) = splat else { return Ok(None) };
