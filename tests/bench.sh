@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Measures, prints a table for each area, and leaves target/bench/<area>.json.
 #   bench.sh [AREA…] [--rounds N]
-# Needs root for what reads slabs and tasks by BPF; says what it skips without it.
+# Needs root for what reads slabs and tasks by BPF; says what it skips without it. pidset boots two guests.
+# Exit code: 1 where a figure does not keep to its bound, 2 where something could not be measured.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 

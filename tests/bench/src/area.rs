@@ -11,7 +11,8 @@ use crate::report::Report;
 /// Something to measure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Area {
-    /// The PID set's tree, on the host, against sets of the language and its libraries.
+    /// The PID set: in a guest's kernel, against the kernel's own; and its tree on the host, against
+    /// sets of the language and its libraries.
     Pidset,
     /// A snapshot of the slab caches, against `/proc/slabinfo`. Needs root and BPF.
     Slabs,

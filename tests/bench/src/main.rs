@@ -1,4 +1,6 @@
 //! `pidlist-bench [AREA…]`: measures, prints a table an area, leaves `<area>.json`.
+//!
+//! Exit codes: 1 where a row does not keep to its bound, 2 where something could not be measured.
 
 use std::io::{self, Write};
 use std::path::PathBuf;
@@ -7,7 +9,7 @@ use std::process::ExitCode;
 use anyhow::Context;
 use clap::Parser;
 use pidlist_bench::area::Area;
-use pidlist_bench::report::Report;
+use pidlist_bench::report::{Report, Row};
 
 /// Measure pidlist against what one would use instead.
 ///
@@ -29,7 +31,8 @@ struct Arguments {
 
 fn main() -> ExitCode {
     match run(&Arguments::parse()) {
-        Ok(()) => ExitCode::SUCCESS,
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::FAILURE,
         Err(error) => {
             eprintln!("pidlist-bench: {error:#}");
             ExitCode::from(2)
@@ -37,12 +40,14 @@ fn main() -> ExitCode {
     }
 }
 
-fn run(arguments: &Arguments) -> anyhow::Result<()> {
+/// Returns whether all rows keep to their bounds.
+fn run(arguments: &Arguments) -> anyhow::Result<bool> {
     let areas = match arguments.areas.as_slice() {
         [] => Area::ALL,
         some => some,
     };
     let mut out = io::stdout().lock();
+    let mut within = true;
     for area in areas {
         let name = area.name();
         writeln!(out, "{name}")?;
@@ -53,6 +58,7 @@ fn run(arguments: &Arguments) -> anyhow::Result<()> {
         let path = report.save(&arguments.dir, name)?;
         report.print(&mut out)?;
         writeln!(out, "  → {}\n", path.display())?;
+        within &= !report.rows().iter().any(Row::is_beyond);
     }
-    Ok(())
+    Ok(within)
 }

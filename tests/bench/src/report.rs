@@ -31,6 +31,51 @@ pub struct Figure<'a> {
     pub better: Better,
 }
 
+/// What a row has to keep to.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Bound {
+    /// Of what.
+    pub of: BoundOf,
+    /// How much of it there may be.
+    pub at_most: f64,
+}
+
+/// What of a row is bounded.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum BoundOf {
+    /// [`Row::ratio`].
+    Ratio,
+    /// [`Row::ours`].
+    Ours,
+}
+
+impl Bound {
+    /// A bound of the ratio.
+    #[must_use]
+    pub const fn ratio(at_most: f64) -> Self {
+        let of = BoundOf::Ratio;
+        Self { of, at_most }
+    }
+
+    /// A bound of our figure.
+    #[must_use]
+    pub const fn ours(at_most: f64) -> Self {
+        let of = BoundOf::Ours;
+        Self { of, at_most }
+    }
+}
+
+/// Whether a row keeps to its bound.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Verdict {
+    /// It does.
+    Within,
+    /// It does not.
+    Beyond,
+}
+
 /// One figure. A name may stand for several rows, if it is measured against several things.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Row {
@@ -50,6 +95,10 @@ pub struct Row {
     pub better: Better,
     /// Rounds.
     pub runs: usize,
+    /// What it has to keep to, where there is something.
+    pub bound: Option<Bound>,
+    /// Whether it does.
+    pub verdict: Option<Verdict>,
 }
 
 impl Row {
@@ -87,12 +136,51 @@ impl Row {
             ratio: None,
             better,
             runs: samples.len(),
+            bound: None,
+            verdict: None,
         })
     }
 
+    /// Holds it against `bound`. A ratio that is no number keeps to none.
+    #[must_use]
+    pub fn bound(self, bound: Bound) -> Self {
+        let figure = match bound.of {
+            BoundOf::Ratio => self.ratio,
+            BoundOf::Ours => Some(self.ours),
+        };
+        let within = figure.is_some_and(|figure| figure <= bound.at_most);
+        Self {
+            bound: Some(bound),
+            verdict: Some(if within {
+                Verdict::Within
+            } else {
+                Verdict::Beyond
+            }),
+            ..self
+        }
+    }
+
+    /// Whether it has a bound and does not keep to it.
+    #[must_use]
+    pub fn is_beyond(&self) -> bool {
+        self.verdict == Some(Verdict::Beyond)
+    }
+
+    /// The bound, for people.
+    fn bound_in_words(&self) -> String {
+        let Some(Bound { of, at_most }) = self.bound else {
+            return String::new();
+        };
+        let keeps = if self.is_beyond() { "BEYOND" } else { "within" };
+        match of {
+            BoundOf::Ratio => format!("{keeps} {at_most}"),
+            BoundOf::Ours => format!("{keeps} {}", quantity(at_most, &self.unit)),
+        }
+    }
+
     /// The ratio in words.
-    fn verdict(&self) -> String {
-        let Some(ratio) = self.ratio else {
+    fn in_words(&self) -> String {
+        let Some(ratio) = self.ratio.filter(|ratio| *ratio > 0.0) else {
             return String::new();
         };
         let factor = match self.better {
@@ -174,7 +262,9 @@ impl Report {
             if io::stdout().is_terminal() {
                 table.set_content_arrangement(ContentArrangement::Dynamic);
             }
-            table.set_header(["NAME", "OURS", "BASELINE", "RATIO", "", "AGAINST", "RUNS"]);
+            table.set_header([
+                "NAME", "OURS", "BASELINE", "RATIO", "", "BOUND", "AGAINST", "RUNS",
+            ]);
             for row in &self.rows {
                 table.add_row([
                     row.name.clone(),
@@ -182,12 +272,13 @@ impl Report {
                     row.baseline
                         .map_or_else(String::new, |figure| quantity(figure, &row.unit)),
                     row.ratio.map_or_else(String::new, digits),
-                    row.verdict(),
+                    row.in_words(),
+                    row.bound_in_words(),
                     row.against.clone().unwrap_or_default(),
                     row.runs.to_string(),
                 ]);
             }
-            for column in [1, 2, 3, 6] {
+            for column in [1, 2, 3, 7] {
                 if let Some(column) = table.column_mut(column) {
                     column.set_cell_alignment(CellAlignment::Right);
                 }
@@ -290,9 +381,9 @@ mod tests {
         let row = Row::compared(TIME, "theirs", &both).unwrap();
         assert_eq!((row.ours, row.baseline), (2.0, Some(10.0)));
         assert_eq!((row.ratio, row.runs), (Some(0.2), 3));
-        assert_eq!(row.verdict(), "5x better");
+        assert_eq!(row.in_words(), "5x better");
         let row = Row::compared(RATE, "theirs", &both).unwrap();
-        assert_eq!(row.verdict(), "5x worse");
+        assert_eq!(row.in_words(), "5x worse");
     }
 
     #[test]
@@ -301,6 +392,8 @@ mod tests {
         assert_eq!((row.baseline, row.ratio), (Some(0.0), None));
         let row = Row::compared(TIME, "theirs", &samples(&[1.0], &[0.0])).unwrap();
         assert_eq!(row.ratio, None);
+        let row = Row::compared(TIME, "theirs", &samples(&[0.0], &[1.0])).unwrap();
+        assert_eq!((row.ratio, row.in_words().as_str()), (Some(0.0), ""));
         let error = Row::compared(TIME, "theirs", &samples(&[1.0], &[])).unwrap_err();
         assert_eq!(
             error.to_string(),
@@ -310,9 +403,31 @@ mod tests {
     }
 
     #[test]
+    fn a_bound_is_kept_to_or_not() {
+        let row = Row::compared(TIME, "theirs", &samples(&[3.0], &[6.0])).unwrap();
+        for (bound, beyond, words) in [
+            (Bound::ratio(0.5), false, "within 0.5"),
+            (Bound::ratio(0.49), true, "BEYOND 0.49"),
+            (Bound::ours(3.0), false, "within 3 ns"),
+            (Bound::ours(0.0), true, "BEYOND 0 ns"),
+        ] {
+            let row = row.clone().bound(bound);
+            assert_eq!(
+                (row.is_beyond(), row.bound_in_words().as_str()),
+                (beyond, words)
+            );
+        }
+        assert!(!row.is_beyond() && row.bound_in_words().is_empty());
+        // Nothing to compare with is nothing to be proud of.
+        let row = Row::compared(TIME, "theirs", &samples(&[0.0], &[0.0])).unwrap();
+        assert!(row.bound(Bound::ratio(1.0)).is_beyond());
+    }
+
+    #[test]
     fn json_has_each_field_in_each_row() {
         let mut report = Report::new(1);
-        report.push(Row::compared(TIME, "theirs", &samples(&[1.5], &[3.0])).unwrap());
+        let row = Row::compared(TIME, "theirs", &samples(&[1.5], &[3.0])).unwrap();
+        report.push(row.bound(Bound::ratio(0.4)));
         report.push(Row::alone(RATE, &[7.0, 8.0]).unwrap());
         report.note("not in there");
         let directory = tempfile::tempdir().unwrap();
@@ -325,11 +440,13 @@ mod tests {
             serde_json::json!([
                 {
                     "name": "area.time", "unit": "ns", "ours": 1.5, "baseline": 3.0,
-                    "against": "theirs", "ratio": 0.5, "better": "lower", "runs": 1
+                    "against": "theirs", "ratio": 0.5, "better": "lower", "runs": 1,
+                    "bound": {"of": "ratio", "at_most": 0.4}, "verdict": "beyond"
                 },
                 {
                     "name": "area.rate", "unit": "events/s", "ours": 7.5, "baseline": null,
-                    "against": null, "ratio": null, "better": "higher", "runs": 2
+                    "against": null, "ratio": null, "better": "higher", "runs": 2,
+                    "bound": null, "verdict": null
                 },
             ])
         );

@@ -1,8 +1,11 @@
-//! The tree of the kernel's PID set, compiled for the host, against other sets of `u32`.
+//! The kernel's PID set: in the kernel, beside the kernel's own ([`kernel`]), and here the tree of it,
+//! compiled for the host, against other sets of `u32`.
 //!
-//! One thread, and nobody locks: neither the tree's writers nor the sets that would need a lock
+//! Here it is one thread, and nobody locks: neither the tree's writers nor the sets that would need a lock
 //! even to be read while somebody writes. In the kernel is another world; these figures say what
 //! the data structure costs.
+
+mod kernel;
 
 use std::cell::RefCell;
 use std::collections::{BTreeSet, HashSet};
@@ -162,14 +165,15 @@ impl Set for RoaringBitmap {
 }
 
 pub(super) fn run(report: &mut Report) -> anyhow::Result<()> {
+    kernel::run(report)?;
     let pids = Pids::new();
     against::<HashSet<u32>>(&pids, report)?;
     against::<BTreeSet<u32>>(&pids, report)?;
     against::<RoaringBitmap>(&pids, report)?;
     report.note(format!(
-        "times: {MEMBERS} members anywhere among 2^22 pids; next: one member in each 16,384 pids"
+        "pidset.tree: on this machine; {MEMBERS} members anywhere among 2^22 pids; next: one member in each 16,384 pids"
     ));
-    report.note("memory: spread are pids from anywhere among 2^22, row are pids 1 to N");
+    report.note("pidset.tree.memory: spread over 2^22 pids, or pids 1 to N in a row; no reserve");
     Ok(())
 }
 
