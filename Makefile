@@ -2,7 +2,7 @@
 
 KDIR ?= /lib/modules/$(shell uname -r)/build
 PREFIX ?= /usr/local
-# A kernel series of Debian's backports, for the guest: 7.2 or 7.3.
+# The guest's kernel: 7.2, 7.3 or 7.2-rt from Debian's backports, or 7.2-debug, built from its source.
 KERNEL ?= 7.2
 export KERNEL KDIR PREFIX DESTDIR
 
@@ -11,7 +11,7 @@ export KERNEL KDIR PREFIX DESTDIR
 help: ## list these entries
 	@printf 'pidlist: every process of a Linux machine, the short-lived ones included\n\n'
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
-	@printf '\nKERNEL=7.3 make test    another kernel series in the guest (now %s)\n' '$(KERNEL)'
+	@printf '\nKERNEL=7.3 make test    another kernel in the guest (now %s)\n' '$(KERNEL)'
 
 setup: ## build roots, guest kernel and initramfs, once (in ~/.cache/pidlist)
 	@qemu/setup.sh
@@ -19,8 +19,8 @@ setup: ## build roots, guest kernel and initramfs, once (in ~/.cache/pidlist)
 run: ## show pidlist at work, in a guest
 	@qemu/guest.sh run --show --timeout 300 -- /tests/demo.sh
 
-test: ## all tests: on this machine and in the guest
-	@tests/run.sh host guest harness
+test: ## all tests: on this machine and in guests, with stock, real-time and debug kernels
+	@tests/run.sh host guest rt harness debug
 
 test-host: ## the tests that need no guest
 	@tests/run.sh host
@@ -28,11 +28,23 @@ test-host: ## the tests that need no guest
 test-guest: ## the tests in the guest
 	@tests/run.sh guest
 
+test-rt: ## the tests in the guest, on the real-time kernel
+	@tests/run.sh rt
+
+test-debug: ## the tests in the guest, on a kernel with KASAN, lockdep, kmemleak and more (built once)
+	@tests/run.sh debug
+
+soak: ## the tests that run for hours, on the debug kernel
+	@tests/run.sh soak
+
 test-harness: ## the tests of the harness: a guest in trouble must turn the run red
 	@tests/run.sh harness
 
 bench: ## measure, and leave target/bench/<area>.json
 	@tests/bench.sh
+
+bench-pidset: ## measure the PID set beside the kernel's own: instructions, memory, lost pids
+	@tests/bench.sh pidset
 
 shell: ## an interactive shell in the guest
 	@qemu/guest.sh shell --interactive -- sh -l
@@ -58,4 +70,4 @@ lint: ## format check, clippy, shellcheck
 clean: ## remove what was built here (not the cache)
 	@rm -rf target
 
-.PHONY: help setup run test test-host test-guest test-harness bench shell module load unload install fmt lint clean
+.PHONY: help setup run test test-host test-guest test-rt test-debug test-harness soak bench bench-pidset shell module load unload install fmt lint clean

@@ -1,12 +1,15 @@
 // SPDX-License-Identifier: GPL-2.0
 
-//! A PID set in the kernel that follows process trees.
+//! PID sets in the kernel that follow process trees.
 //!
 //! | file | what |
 //! |---|---|
-//! | `tree/` | the set: plain `core` Rust, tested on the host |
+//! | `tree/` | a set: plain `core` Rust, tested on the host |
 //! | `list.rs` | a set that follows forks, and loses none |
-//! | `device.rs`, `text.rs` | `/dev/pidlist`: ioctls and text |
+//! | `reserve.rs`, `family.rs`, `events.rs` | its reserve of chunks, process trees, joins and leaves |
+//! | `lists.rs` | all lists: names, owners, the kernel's events |
+//! | `device.rs`, `text.rs`, `event_file.rs` | `/dev/pidlist`: ioctls and text, events |
+//! | `report.rs` | statistics in debugfs |
 //! | `sys/` | every `unsafe` call into the kernel, behind safe types |
 
 use kernel::prelude::*;
@@ -21,7 +24,14 @@ use sys::tracepoint::TaskProbes;
 #[expect(unreachable_pub)]
 mod abi;
 mod device;
+mod event_file;
+mod events;
+mod family;
 mod list;
+mod lists;
+mod report;
+#[expect(unreachable_pub)]
+mod reserve;
 mod sys;
 #[expect(unreachable_pub)]
 mod text;
@@ -39,25 +49,31 @@ module! {
 }
 
 /// The loaded module. Its fields are dropped in this order: nobody can come in any more, no event
-/// arrives any more, the list's upkeep is over and its memory back, the cache is empty.
+/// arrives any more, the lists' upkeep is over and their memory back, the cache is empty.
 struct Pidlist {
     _device: Pin<KBox<Device<device::Endpoint>>>,
-    _probes: TaskProbes<list::List>,
-    _list: Arc<list::List>,
+    _report: sys::debugfs::Directory<lists::Lists>,
+    _probes: TaskProbes<lists::Lists>,
+    _lists: Arc<lists::Lists>,
     _cache: ChunkCache,
 }
 
 impl kernel::Module for Pidlist {
-    fn init(module: &'static ThisModule) -> Result<Self> {
+    fn init(_module: &'static ThisModule) -> Result<Self> {
         let cache = ChunkCache::create()?;
-        let list = list::new()?;
-        let probes = TaskProbes::register(list.clone())?;
-        let endpoint = Arc::new(device::Endpoint(list.clone()), GFP_KERNEL)?;
-        let device = KBox::try_pin_init(
-            Device::register(c"pidlist", module, endpoint),
-            GFP_KERNEL,
-        )?;
+        let lists = lists::Lists::new()?;
+        let probes = TaskProbes::register(lists.clone())?;
+        let endpoint = Arc::new(device::Endpoint(lists.clone()), GFP_KERNEL)?;
+        let report = report::new(&lists)?;
+        // Last, as nothing may fail that somebody has opened.
+        let device = KBox::try_pin_init(Device::register(c"pidlist", endpoint), GFP_KERNEL)?;
         pr_info!("ready at /dev/{}\n", abi::DEVICE_NAME);
-        Ok(Self { _device: device, _probes: probes, _list: list, _cache: cache })
+        Ok(Self {
+            _device: device,
+            _report: report,
+            _probes: probes,
+            _lists: lists,
+            _cache: cache,
+        })
     }
 }

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Runs checks, one line each, logs in target/test; the last line is the sum: "N passed, M failed".
-#   run.sh lint|host|guest|harness…
+#   run.sh <part>…         parts: lint host guest rt debug harness soak
 # Exit code: 0 when nothing failed, 1 when something did, 2 when the machine could not be set up.
 # shellcheck disable=SC2317 # takes functions for unreachable where a script ends in exit
 set -euo pipefail
@@ -91,6 +91,11 @@ host() {
     else
         skip "tree: AddressSanitizer" "no nightly toolchain"
     fi
+    if command -v c++ >/dev/null; then
+        check "fuzz the parsers, 10 s each" tests/fuzz.sh 10
+    else
+        skip "fuzz the parsers" "no C++ compiler"
+    fi
     if cargo +nightly miri --version >/dev/null 2>&1; then
         check "tree: Miri" env CARGO_TARGET_DIR=target/miri cargo +nightly miri test --package pidlist-tree
     else
@@ -98,20 +103,50 @@ host() {
     fi
 }
 
+# The longest test says nothing for two minutes, or more where the machine is busy.
 guest() {
-    local beside='' p f
+    check "guest" qemu/guest.sh tests --tests --timeout 1200 --idle 400 -- guest-tests
+    check "set in the kernel" rust_pidlist/tests/kernel/run.sh
+}
+
+# The same with a kernel that preempts nearly everything.
+rt() {
+    check "guest: real-time kernel" env KERNEL=7.2-rt \
+        qemu/guest.sh rt --tests --timeout 1200 --idle 400 -- guest-tests
+}
+
+# The same with a kernel that checks every access, lock and allocation, and looks for leaks in the end.
+debug() {
+    check "guest: debug kernel" env KERNEL=7.2-debug \
+        qemu/guest.sh debug --tests --timeout 2400 --idle 600 -- guest-tests
+    check "set in the kernel: debug kernel" env KERNEL=7.2-debug \
+        rust_pidlist/tests/kernel/run.sh operations="${PIDLIST_OPERATIONS:-1000000}"
+}
+
+# For hours, what takes hours.
+soak() {
+    check "soak: debug kernel" env KERNEL=7.2-debug \
+        qemu/guest.sh soak --tests --patience 1 --timeout 21600 --idle 3600 --env "PIDLIST_SOAK=${PIDLIST_SOAK:-1}" \
+        -- guest-tests
+    check "soak: set in the kernel" env KERNEL=7.2-debug rust_pidlist/tests/kernel/run.sh operations=100000000
+}
+
+# Runs a part beside the others, where several boot guests: an emulator keeps one processor busy, not two.
+start_beside() {
+    [[ -z $beside_pid ]] || return 0
     # Built once, before two runs want to.
     check "build the userland" qemu/build-userland.sh
-    if [[ " $parts " == *" harness "* ]]; then
-        beside=$logs/harness.out
-        TESTS_BUILT=1 "$0" harness >"$beside" 2>&1 &
-    fi
-    # The longest test says nothing for two minutes, or more where the machine is busy.
-    check "guest" qemu/guest.sh tests --tests --timeout 1200 --idle 400 -- guest-tests
     [[ -n $beside ]] || return 0
-    wait $! || true
-    head -n -1 "$beside"
-    read -r p _ f _ < <(tail -n 1 "$beside")
+    TESTS_BUILT=1 "$0" "$beside" >"$logs/beside.out" 2>&1 &
+    beside_pid=$!
+}
+
+finish_beside() {
+    local p f
+    [[ -n $beside_pid ]] || return 0
+    wait "$beside_pid" || true
+    head -n -1 "$logs/beside.out"
+    read -r p _ f _ < <(tail -n 1 "$logs/beside.out")
     [[ $p =~ ^[0-9]+$ ]] || p=0 f=1
     passed=$((passed + p)) failed=$((failed + f))
 }
@@ -141,24 +176,33 @@ harness() {
 
 # In braces, so that bash has read all of this file before it runs for minutes: it may be edited meanwhile.
 {
-    [[ $# -gt 0 ]] || set -- host guest harness
-    parts=$*
-    # First, because the userland embeds the BPF object, and a machine without cargo takes it from a root.
-    if [[ "$*" != lint && -z ${TESTS_BUILT-} ]]; then
-        qemu/setup.sh
-        check "build the BPF programs" qemu/build-bpf.sh
-    fi
+    [[ $# -gt 0 ]] || set -- host guest rt harness debug
+    kernels=() guests=() beside='' beside_pid=''
     for part in "$@"; do
         case $part in
-            lint | host | guest) "$part" ;;
-            # With the guest tests it runs beside them: an emulator keeps one processor busy, not two.
-            harness) [[ " $parts " == *" guest "* ]] || harness ;;
+            lint | host) ;;
+            guest | harness) guests+=("$part") ;;
+            rt) guests+=("$part") kernels+=(7.2-rt) ;;
+            debug | soak) guests+=("$part") kernels+=(7.2-debug) ;;
             *)
-                printf 'tests/run.sh: unknown part %s; parts: lint host guest harness\n' "$part" >&2
+                printf 'tests/run.sh: unknown part %s; parts: lint host guest rt debug harness soak\n' "$part" >&2
                 exit 2
                 ;;
         esac
     done
+    # The last one: it is the longest in `make test`.
+    [[ ${#guests[@]} -lt 2 ]] || beside=${guests[-1]}
+    if [[ "$*" != lint && -z ${TESTS_BUILT-} ]]; then
+        # First, because the userland embeds the BPF object, and a machine without cargo takes it from a root.
+        qemu/setup.sh
+        for kernel in "${kernels[@]}"; do KERNEL=$kernel qemu/setup.sh; done
+        check "build the BPF programs" qemu/build-bpf.sh
+    fi
+    for part in "$@"; do
+        [[ $part == lint || $part == host || -n ${TESTS_BUILT-} ]] || start_beside
+        [[ $part == "$beside" ]] || "$part"
+    done
+    finish_beside
     [[ $skipped -eq 0 ]] || printf '\n%d skipped\n' "$skipped"
     printf '%d passed, %d failed\n' "$passed" "$failed"
     exit $((failed > 0))

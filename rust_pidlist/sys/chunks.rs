@@ -55,7 +55,7 @@ impl Drop for ChunkCache {
 /// What an allocation may do.
 #[derive(Clone, Copy)]
 pub(crate) enum Mode {
-    /// Sleep until there is memory.
+    /// Sleep until there is memory, on the account of the current task's cgroup.
     Sleep,
     /// Nothing that takes time: it runs in interrupt context.
     Atomic,
@@ -72,7 +72,7 @@ unsafe impl tree::Supply for Slab {
     fn alloc<T: Chunk>(mode: Mode) -> Option<NonNull<T>> {
         const { assert!(size_of::<T>() <= OBJECT_SIZE && align_of::<T>() <= 8) };
         let gfp = match mode {
-            Mode::Sleep => bindings::GFP_KERNEL,
+            Mode::Sleep => bindings::GFP_KERNEL_ACCOUNT,
             Mode::Atomic => bindings::GFP_NOWAIT | bindings::__GFP_NOWARN,
         };
         let cache = CACHE.load(core::sync::atomic::Ordering::Acquire);

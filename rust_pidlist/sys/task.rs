@@ -1,6 +1,6 @@
 //! Tasks, as far as a PID set cares.
 //!
-//! Pids here are those of the initial pid namespace.
+//! Pids here are those of the initial pid namespace; [`super::pid`] knows of others.
 //!
 //! C headers: [`include/linux/sched.h`](srctree/include/linux/sched.h),
 //! [`include/linux/pid.h`](srctree/include/linux/pid.h)
@@ -15,6 +15,26 @@ use kernel::sync::rcu;
 #[expect(improper_ctypes, reason = "the pointers only pass through")]
 extern "C" {
     fn pidlist_next_process(task: *mut bindings::task_struct) -> *mut bindings::task_struct;
+    fn pidlist_cond_resched();
+    fn pidlist_next_thread(thread: *mut bindings::task_struct) -> *mut bindings::task_struct;
+}
+
+/// What a set is made of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Kind {
+    /// Thread groups, by their ids: what userland calls pids.
+    Process,
+    /// Threads, by their ids: what userland calls tids.
+    Thread,
+}
+
+impl Kind {
+    fn pid_type(self) -> bindings::pid_type {
+        match self {
+            Self::Process => bindings::pid_type_PIDTYPE_TGID,
+            Self::Thread => bindings::pid_type_PIDTYPE_PID,
+        }
+    }
 }
 
 /// A task that stays for `'a`: a probe was given it, or an RCU read lock is held.
@@ -30,17 +50,39 @@ impl Task<'_> {
         Self(unsafe { NonNull::new_unchecked(task) }, PhantomData)
     }
 
-    /// The thread group's id: what userland calls the pid.
+    /// The thread group's id.
     pub(crate) fn tgid(self) -> u32 {
         // SAFETY: The task is valid, and its tgid never changes.
         unsafe { (*self.0.as_ptr()).tgid as u32 }
     }
 
+    /// The thread's id.
+    ///
+    /// An exec by a thread that does not lead its group swaps its id with the leader's; never while
+    /// the task is in a probe of ours.
+    pub(crate) fn tid(self) -> u32 {
+        // SAFETY: The task is valid; an answer given a moment before would have been as good.
+        unsafe { addr_of_mut!((*self.0.as_ptr()).pid).read_volatile() as u32 }
+    }
+
+    /// The id that stands for it among `kind`.
+    pub(crate) fn id(self, kind: Kind) -> u32 {
+        match kind {
+            Kind::Process => self.tgid(),
+            Kind::Thread => self.tid(),
+        }
+    }
+
     /// Whether it leads its thread group, in whose name it comes and goes.
     pub(crate) fn is_leader(self) -> bool {
-        // SAFETY: The task is valid; exec by another thread changes the pid of a task, but not while
-        // that task is in a probe, and a stale answer is as good as one given a moment before.
-        unsafe { addr_of_mut!((*self.0.as_ptr()).pid).read_volatile() as u32 == self.tgid() }
+        self.tid() == self.tgid()
+    }
+
+    /// Whether it is still being made, so that its fork event may be to come.
+    pub(crate) fn is_new(self) -> bool {
+        // SAFETY: The task is valid.
+        let state = unsafe { addr_of_mut!((*self.0.as_ptr()).__state).read_volatile() };
+        state & bindings::TASK_NEW != 0
     }
 
     /// When it was made, in nanoseconds of `CLOCK_BOOTTIME`.
@@ -49,57 +91,70 @@ impl Task<'_> {
         unsafe { addr_of_mut!((*self.0.as_ptr()).start_boottime).read_volatile() }
     }
 
-    /// The tgid of the process that will be told of this one's end.
-    pub(crate) fn parent_tgid(self) -> u32 {
+    /// The task that will be told of this one's end: as a rule, the one that made it.
+    pub(crate) fn parent_id(self, kind: Kind) -> u32 {
         let _rcu = rcu::read_lock();
         // SAFETY: The task is valid. RCU keeps what `real_parent` points to.
         unsafe {
             let parent = addr_of_mut!((*self.0.as_ptr()).real_parent).read_volatile();
-            (*parent).tgid as u32
+            Task::from_raw(parent).id(kind)
         }
+    }
+
+    /// Whether it led its thread group until another thread's exec took its place and its number.
+    ///
+    /// For a task that has been reaped. Any context but NMI.
+    pub(crate) fn was_displaced(self) -> bool {
+        if self.is_leader() {
+            return false;
+        }
+        let rcu = rcu::read_lock();
+        let leader = find(Kind::Process, self.tgid(), &rcu);
+        // The thread that execs takes over the leader's time; other threads are younger.
+        // SAFETY: RCU is held, so the task is valid.
+        !leader.is_null() && unsafe { Task::from_raw(leader) }.started_ns() == self.started_ns()
     }
 }
 
 /// What is known of a pid.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Presence {
-    /// No process has it (a thread may).
+    /// No task of the kind has it.
     Gone,
-    /// The process is being made: its fork event may still be to come.
+    /// The task is being made: its fork event may still be to come.
     New,
-    /// A process, perhaps a zombie.
+    /// A task, perhaps a zombie.
     There,
 }
 
-/// The leader of the thread group `pid`, or null. The caller holds the RCU read lock as long as it
+/// The task that has `id` among `kind`, or null. The caller holds the RCU read lock as long as it
 /// uses the task.
-fn leader(pid: u32, _rcu: &rcu::Guard) -> *mut bindings::task_struct {
+fn find(kind: Kind, id: u32, _rcu: &rcu::Guard) -> *mut bindings::task_struct {
     // SAFETY: The initial namespace is there for ever, and RCU is held.
     unsafe {
-        let pid = bindings::find_pid_ns(pid as i32, addr_of_mut!(bindings::init_pid_ns));
-        bindings::pid_task(pid, bindings::pid_type_PIDTYPE_TGID)
+        let pid = bindings::find_pid_ns(id as i32, addr_of_mut!(bindings::init_pid_ns));
+        bindings::pid_task(pid, kind.pid_type())
     }
 }
 
-/// Looks up the process with tgid `pid`. Any context but NMI.
-pub(crate) fn presence(pid: u32) -> Presence {
+/// Looks up the task that has `id` among `kind`. Any context but NMI.
+pub(crate) fn presence(kind: Kind, id: u32) -> Presence {
     let rcu = rcu::read_lock();
-    let task = leader(pid, &rcu);
+    let task = find(kind, id, &rcu);
     if task.is_null() {
         return Presence::Gone;
     }
     // SAFETY: RCU is held, so the task is valid.
-    let state = unsafe { addr_of_mut!((*task).__state).read_volatile() };
-    if state & bindings::TASK_NEW != 0 {
+    if unsafe { Task::from_raw(task) }.is_new() {
         Presence::New
     } else {
         Presence::There
     }
 }
 
-/// Whether `task` leads the process that has tgid `pid` now. Any context but NMI.
-pub(crate) fn is_process(pid: u32, task: Task<'_>) -> bool {
-    leader(pid, &rcu::read_lock()) == task.0.as_ptr()
+/// Whether it is `task` that has `id` among `kind` now. Any context but NMI.
+pub(crate) fn has_id(task: Task<'_>, kind: Kind, id: u32) -> bool {
+    find(kind, id, &rcu::read_lock()) == task.0.as_ptr()
 }
 
 /// Lets a process that is being made get on. May sleep.
@@ -110,27 +165,47 @@ pub(crate) fn is_process(pid: u32, task: Task<'_>) -> bool {
 pub(crate) fn wait_a_moment() -> Result {
     // SAFETY: May be called wherever sleeping is allowed.
     unsafe { bindings::schedule_timeout_interruptible(1) };
+    breathe()
+}
+
+/// Lets others run, as a long loop should now and then. May sleep.
+///
+/// # Errors
+///
+/// `EINTR` if a signal is pending.
+pub(crate) fn breathe() -> Result {
+    // SAFETY: May be called wherever sleeping is allowed.
+    unsafe { pidlist_cond_resched() };
     if kernel::current!().signal_pending() {
         return Err(EINTR);
     }
     Ok(())
 }
 
-/// Calls `f` with the leader of every process, as long as `f` returns true.
+/// Calls `f` with every task of `kind`, as long as `f` returns true. Processes come in the order in
+/// which they were made.
 ///
-/// Runs under an RCU read lock: `f` must not sleep. Processes that come or go meanwhile may be
-/// missed; they have events.
-pub(crate) fn each_process(mut f: impl FnMut(Task<'_>) -> bool) {
+/// Runs under an RCU read lock: `f` must not sleep. Tasks that come or go meanwhile may be missed;
+/// they have events.
+pub(crate) fn each(kind: Kind, mut f: impl FnMut(Task<'_>) -> bool) {
     let _rcu = rcu::read_lock();
-    let mut next = addr_of_mut!(bindings::init_task);
+    let mut process = addr_of_mut!(bindings::init_task);
     loop {
-        // SAFETY: RCU is held, and `next` is on the list of tasks.
-        next = unsafe { pidlist_next_process(next) };
-        if next.is_null() {
-            return;
+        // SAFETY: RCU is held, and `process` is on the list of tasks.
+        process = unsafe { pidlist_next_process(process) };
+        let mut task = process;
+        while !task.is_null() {
+            // SAFETY: The task is valid while RCU is held, which is longer than this borrow.
+            if !f(unsafe { Task::from_raw(task) }) {
+                return;
+            }
+            task = match kind {
+                Kind::Process => core::ptr::null_mut(),
+                // SAFETY: RCU is held, and `task` is on the list of threads.
+                Kind::Thread => unsafe { pidlist_next_thread(task) },
+            };
         }
-        // SAFETY: The task is valid while RCU is held, which is longer than this borrow.
-        if !f(unsafe { Task::from_raw(next) }) {
+        if process.is_null() {
             return;
         }
     }

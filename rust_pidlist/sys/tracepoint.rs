@@ -24,13 +24,17 @@ pub(crate) trait TaskEvents: Send + Sync + 'static {
     /// `parent` has made `child`, which has a pid by now and has not run.
     fn forked(&self, parent: Task<'_>, child: Task<'_>);
 
+    /// `task` has begun a new program, as which it has the number of its thread group; before, its
+    /// number was `old_tid`.
+    fn executed(&self, task: Task<'_>, old_tid: u32);
+
     /// `task` has been reaped; its number may have a new owner already.
     fn freed(&self, task: Task<'_>);
 }
 
 /// Probes that call `T` until they are dropped.
 pub(crate) struct TaskProbes<T: TaskEvents> {
-    registered: [Option<Probe>; 2],
+    registered: [Option<Probe>; 3],
     // The probes' data. Dropped after `drop` has waited for them.
     events: Arc<T>,
 }
@@ -53,9 +57,10 @@ impl<T: TaskEvents> TaskProbes<T> {
     /// `ENOENT` if the kernel has no such tracepoint, else what registering returned.
     pub(crate) fn register(events: Arc<T>) -> Result<Self> {
         // What is registered so far is undone by the drop if a later one fails.
-        let mut this = Self { registered: [None, None], events };
+        let mut this = Self { registered: [None, None, None], events };
         let probes = [
             (c"sched_process_fork", Self::fork_probe as *mut c_void),
+            (c"sched_process_exec", Self::exec_probe as *mut c_void),
             (c"sched_process_free", Self::free_probe as *mut c_void),
         ];
         for (slot, (name, function)) in this.registered.iter_mut().zip(probes) {
@@ -81,6 +86,19 @@ impl<T: TaskEvents> TaskProbes<T> {
     ) {
         // SAFETY: `register` passed a `T` that outlives the probe; the tracepoint passes valid tasks.
         unsafe { (*data.cast::<T>()).forked(Task::from_raw(parent), Task::from_raw(child)) }
+    }
+
+    /// # Safety
+    ///
+    /// `data` is what [`Self::register`] passed; the task is valid during the call.
+    unsafe extern "C" fn exec_probe(
+        data: *mut c_void,
+        task: *mut bindings::task_struct,
+        old_tid: bindings::pid_t,
+        _program: *mut bindings::linux_binprm,
+    ) {
+        // SAFETY: As above.
+        unsafe { (*data.cast::<T>()).executed(Task::from_raw(task), old_tid as u32) }
     }
 
     /// # Safety

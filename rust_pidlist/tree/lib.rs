@@ -1,13 +1,17 @@
 //! A sparse bitmap of pids in three levels, with a lock for writers and none for readers.
 //!
-//! The root leads to upper chunks, an upper chunk to leaves, a leaf holds 16,384 pids. It is plain
-//! `core` Rust: the same files run in the kernel, under `cargo test`, loom, Miri and sanitizers.
+//! The root leads to upper chunks, an upper chunk to leaves, a leaf holds 16,384 pids. Linux never
+//! gives out a pid of more than 22 bits (`PID_MAX_LIMIT`), which is what one upper chunk covers: the
+//! first of them is a fixture, and found without the root. The tree takes pids of 30 bits.
+//!
+//! It is plain `core` Rust: the same files run in the kernel, under `cargo test`, loom, Miri and
+//! sanitizers.
 //!
 //! # Writers
 //!
 //! They hold the lock the set was made with. Chunks come from a reserve that is filled outside of
 //! the lock ([`Batch`]); a writer that finds it empty changes nothing and says so ([`NoChunk`]).
-//! No operation looks at more than the entries in use: every chunk counts and summarizes them.
+//! No operation looks at more than the entries in use: every chunk has a summary of them.
 //!
 //! # Readers
 //!
@@ -20,10 +24,9 @@
 //! - If the tag is not that of the pid's range, the leaf was cut off after the reader found the
 //!   link to it, and a leaf is cut off only when it is empty: at that moment, which lies within the
 //!   call, the pid was no member, and that is the answer. There is nothing to retry.
-//! - If both looks agree, the word belongs to the range ([`chunk`] has the orderings).
+//! - If the bit is set and both looks agree, it is the pid's.
 //!
-//! All orderings are acquire and release, on x86 plain loads and stores: what `smp_load_acquire`
-//! and `smp_store_release` are in the kernel's memory model.
+//! [`chunk`] says which orderings that takes, and why they are enough.
 
 #![cfg_attr(not(MODULE), no_std)]
 
@@ -31,7 +34,7 @@ mod chunk;
 mod link;
 mod sync;
 
-use chunk::BITS;
+use chunk::{BITS, UPPER_LEN};
 use link::{Owned, Stack};
 
 pub use chunk::{Leaf, Root, Upper};
@@ -39,6 +42,9 @@ pub use link::{Chunk, Supply};
 
 /// The largest pid a set can hold; 0 is none.
 pub const PID_LAST: u32 = (1 << (BITS[0] + BITS[1] + BITS[2])) - 1;
+
+/// Chunks that each set has from the start, apart from [`Writer::used`] and [`Writer::free`].
+pub const FIXTURES: usize = 2;
 
 /// What the lock protects: the set's books, and what its owner keeps beside them.
 pub struct Guarded<S: Supply, E> {
@@ -51,8 +57,45 @@ struct Reserve<S: Supply> {
     uppers: Stack<Upper, S>,
     leaves: Stack<Leaf, S>,
     members: u64,
-    uppers_used: usize,
-    leaves_used: usize,
+    used: Chunks,
+}
+
+/// Where all chunks hang.
+struct Top<S: Supply> {
+    /// What the first slot of the root would lead to; that slot stays empty.
+    low: Owned<Upper, S>,
+    root: Owned<Root, S>,
+}
+
+impl<S: Supply> Top<S> {
+    /// The leaf of `range`, if it is there and not far out.
+    #[inline]
+    fn low_leaf(&self, range: u32) -> Option<&Leaf> {
+        self.low.leaves.get(range as usize)?.get()
+    }
+
+    /// The leaf of `range`, if it is there.
+    #[cold]
+    fn leaf(&self, range: u32) -> Option<&Leaf> {
+        let (root, i) = slots_of(range);
+        self.upper(root)?.leaves[i].get()
+    }
+
+    /// The upper chunk that slot `root` leads to.
+    fn upper(&self, root: usize) -> Option<&Upper> {
+        match root {
+            0 => Some(&self.low),
+            _ => self.root.uppers.get(root)?.get(),
+        }
+    }
+
+    /// The first slot from `root` on that leads to an upper chunk.
+    fn next_upper(&self, root: usize) -> Option<usize> {
+        match root {
+            0 => Some(0),
+            _ => self.root.summary.next(root),
+        }
+    }
 }
 
 /// A lock around `T`.
@@ -64,7 +107,7 @@ pub trait Lock<T> {
 /// A set of pids; its lock protects an `E` of the owner's as well, so that both change in one step.
 pub struct PidSet<S: Supply, L: Lock<Guarded<S, E>>, E = ()> {
     lock: L,
-    root: Owned<Root, S>,
+    top: Top<S>,
     guarded: core::marker::PhantomData<fn() -> (S, E)>,
 }
 
@@ -129,38 +172,26 @@ impl<S: Supply> Batch<S> {
     }
 }
 
-/// Where a pid lives in the tree.
-#[derive(Clone, Copy)]
-struct Place {
-    root: usize,
-    upper: usize,
-    bit: usize,
-    /// All but the leaf's bits.
-    range: u32,
-}
-
-impl Place {
-    #[inline]
-    fn of(pid: u32) -> Self {
-        let range = leaf_of(pid);
-        Self {
-            root: (range >> BITS[1]) as usize,
-            upper: (range & ((1 << BITS[1]) - 1)) as usize,
-            bit: (pid & ((1 << BITS[2]) - 1)) as usize,
-            range,
-        }
-    }
-}
-
 /// The number of the leaf that `pid` is in, if it is in a set: pids of one leaf share a chunk.
 #[must_use]
 pub const fn leaf_of(pid: u32) -> u32 {
     pid >> BITS[2]
 }
 
-/// The first pid of leaf `upper` below `root`; one past the last leaf is the next root's first.
-const fn first_of(root: usize, upper: usize) -> u32 {
-    (((root as u32) << BITS[1]) + upper as u32) << BITS[2]
+/// The first pid of leaf `range`.
+const fn first_of(range: u32) -> u32 {
+    range << BITS[2]
+}
+
+/// The slots of the root and of the upper chunk that lead to leaf `range`.
+const fn slots_of(range: u32) -> (usize, usize) {
+    let range = range as usize;
+    (range / UPPER_LEN, range % UPPER_LEN)
+}
+
+/// The leaf that these slots lead to.
+const fn range_of(root: usize, i: usize) -> u32 {
+    (root * UPPER_LEN + i) as u32
 }
 
 impl<S: Supply, L: Lock<Guarded<S, E>>, E> PidSet<S, L, E> {
@@ -172,12 +203,15 @@ impl<S: Supply, L: Lock<Guarded<S, E>>, E> PidSet<S, L, E> {
             uppers: Stack::new(),
             leaves: Stack::new(),
             members: 0,
-            uppers_used: 0,
-            leaves_used: 0,
+            used: Chunks::default(),
+        };
+        let top = Top {
+            low: Owned::alloc(mode)?,
+            root: Owned::alloc(mode)?,
         };
         Some(Self {
             lock: lock(Guarded { reserve, beside }),
-            root: Owned::alloc(mode)?,
+            top,
             guarded: core::marker::PhantomData,
         })
     }
@@ -185,47 +219,59 @@ impl<S: Supply, L: Lock<Guarded<S, E>>, E> PidSet<S, L, E> {
     /// Whether `pid` is a member. Takes no lock, any context.
     #[inline]
     pub fn has(&self, pid: u32) -> bool {
-        if pid > PID_LAST {
-            return false;
+        let range = leaf_of(pid);
+        match self.top.low.leaves.get(range as usize) {
+            Some(link) => link.get().is_some_and(|leaf| leaf.has(range as u16, pid)),
+            None => self.has_far(pid),
         }
-        let at = Place::of(pid);
-        let Some(upper) = self.root.uppers[at.root].get() else {
-            return false;
-        };
-        let Some(leaf) = upper.leaves[at.upper].get() else {
-            return false;
-        };
-        leaf.has(at.range, at.bit)
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn has_far(&self, pid: u32) -> bool {
+        let range = leaf_of(pid);
+        let leaf = self.top.leaf(range);
+        leaf.is_some_and(|leaf| leaf.has(range as u16, pid))
     }
 
     /// The first member from `from` on. Takes no lock, any context.
     ///
     /// It was a member at some moment of the call; no pid in between was one during all of it.
     pub fn next(&self, from: u32) -> Option<u32> {
-        // `at` only grows, so readers get to the end whatever writers do.
-        let mut at = from;
-        while at <= PID_LAST {
-            let place = Place::of(at);
-            let root = self.root.summary.next(place.root)?;
-            let start = if root == place.root { place.upper } else { 0 };
-            let upper = self.root.uppers[root]
-                .get()
-                .and_then(|u| u.summary.next(start).map(|i| (i, &u.leaves[i])));
-            let Some((i, leaf)) = upper else {
-                at = first_of(root + 1, 0);
-                continue;
-            };
-            let start = if (root, i) == (place.root, place.upper) {
-                place.bit
-            } else {
-                0
-            };
-            let first = first_of(root, i);
-            let range = leaf_of(first);
-            if let Some(bit) = leaf.get().and_then(|l| l.next(range, start)) {
-                return Some(first + bit as u32);
+        if from > PID_LAST {
+            return None;
+        }
+        let range = leaf_of(from);
+        let leaf = match self.top.low_leaf(range) {
+            Some(leaf) => Some(leaf),
+            None => self.top.leaf(range),
+        };
+        let bit = (from - first_of(range)) as usize;
+        match leaf.and_then(|leaf| leaf.next(range as u16, bit)) {
+            Some(bit) => Some(first_of(range) + bit as u32),
+            None => self.first_from(range + 1),
+        }
+    }
+
+    /// The first member in leaf `range` and those behind it.
+    fn first_from(&self, range: u32) -> Option<u32> {
+        // Slots only grow, so readers get to the end whatever writers do.
+        let (mut root, mut i) = slots_of(range);
+        while let Some(r) = self.top.next_upper(root) {
+            if r != root {
+                (root, i) = (r, 0);
             }
-            at = first_of(root, i + 1);
+            if let Some(upper) = self.top.upper(root) {
+                while let Some(at) = upper.summary.next(i) {
+                    let range = range_of(root, at);
+                    let leaf = upper.leaves[at].get();
+                    if let Some(bit) = leaf.and_then(|leaf| leaf.next(range as u16, 0)) {
+                        return Some(first_of(range) + bit as u32);
+                    }
+                    i = at + 1;
+                }
+            }
+            (root, i) = (root + 1, 0);
         }
         None
     }
@@ -235,7 +281,7 @@ impl<S: Supply, L: Lock<Guarded<S, E>>, E> PidSet<S, L, E> {
         self.lock.with(|guarded| {
             f(
                 &mut Writer {
-                    root: &self.root,
+                    top: &self.top,
                     reserve: &mut guarded.reserve,
                 },
                 &mut guarded.beside,
@@ -251,9 +297,67 @@ impl<S: Supply, L: Lock<Guarded<S, E>>, E> Drop for PidSet<S, L, E> {
     }
 }
 
+impl<S: Supply> Reserve<S> {
+    /// The leaf of `range`, put to use now if there is none.
+    #[cold]
+    #[inline(never)]
+    fn leaf<'t>(&mut self, top: &'t Top<S>, range: u32) -> Result<&'t Leaf, NoChunk> {
+        if let Some(leaf) = top.leaf(range) {
+            return Ok(leaf);
+        }
+        // An upper chunk and a leaf or neither: without a leaf it would lead nowhere.
+        if self.leaves.len() == 0 {
+            return Err(NoChunk);
+        }
+        let (root, i) = slots_of(range);
+        let upper = match top.upper(root) {
+            Some(upper) => upper,
+            None => {
+                let upper = self.uppers.pop().ok_or(NoChunk)?;
+                self.used.uppers += 1;
+                let upper = top.root.uppers[root].put(upper);
+                top.root.summary.set(root);
+                upper
+            }
+        };
+        let leaf = self.leaves.pop().ok_or(NoChunk)?;
+        self.used.leaves += 1;
+        leaf.begin(range as u16);
+        let leaf = upper.leaves[i].put(leaf);
+        upper.summary.set(i);
+        Ok(leaf)
+    }
+
+    /// Takes back an emptied leaf, and its upper chunk if that was the last one.
+    #[cold]
+    #[inline(never)]
+    fn cut(&mut self, top: &Top<S>, range: u32, leaf: &Leaf) {
+        let (root, i) = slots_of(range);
+        let Some(upper) = top.upper(root) else {
+            return;
+        };
+        upper.leaves[i].cut();
+        let last = upper.summary.clear(i);
+        self.leaves.push(leaf);
+        self.used.leaves -= 1;
+        if last && root != 0 {
+            top.root.uppers[root].cut();
+            top.root.summary.clear(root);
+            self.uppers.push(upper);
+            self.used.uppers -= 1;
+        }
+    }
+
+    /// Counts a member more or less; there are as many as there are pids at most.
+    #[inline]
+    fn count(&mut self, change: i64) {
+        self.members = self.members.wrapping_add_signed(change);
+    }
+}
+
 /// The right to change a set: its lock is held.
 pub struct Writer<'a, S: Supply> {
-    root: &'a Root,
+    top: &'a Top<S>,
     reserve: &'a mut Reserve<S>,
 }
 
@@ -263,56 +367,31 @@ impl<S: Supply> Writer<'_, S> {
     /// # Panics
     ///
     /// If `pid` is beyond [`PID_LAST`]; callers check what users give them.
+    #[inline]
     pub fn set(&mut self, pid: u32) -> Result<bool, NoChunk> {
-        let at = Place::of(pid);
-        let upper = match self.root.uppers[at.root].get() {
-            Some(upper) => upper,
-            None => {
-                // Both or neither: an upper chunk without a leaf would lead nowhere.
-                if self.reserve.leaves.len() == 0 {
-                    return Err(NoChunk);
-                }
-                let upper = self.reserve.uppers.pop().ok_or(NoChunk)?;
-                self.reserve.uppers_used += 1;
-                let upper = self.root.uppers[at.root].put(upper);
-                self.root.summary.set(at.root);
-                upper
-            }
-        };
-        let leaf = match upper.leaves[at.upper].get() {
+        let range = leaf_of(pid);
+        let leaf = match self.top.low_leaf(range) {
             Some(leaf) => leaf,
-            None => {
-                let leaf = self.reserve.leaves.pop().ok_or(NoChunk)?;
-                self.reserve.leaves_used += 1;
-                leaf.begin(at.range);
-                let leaf = upper.leaves[at.upper].put(leaf);
-                upper.linked(at.upper);
-                leaf
-            }
+            None => self.reserve.leaf(self.top, range)?,
         };
-        let new = leaf.set(at.bit);
-        self.reserve.members += u64::from(new);
+        let new = leaf.set(pid);
+        if new {
+            self.reserve.count(1);
+        }
         Ok(new)
     }
 
     /// Removes `pid`; false if it was no member.
+    #[inline]
     pub fn clear(&mut self, pid: u32) -> bool {
-        if pid > PID_LAST {
-            return false;
-        }
-        let at = Place::of(pid);
-        let Some(upper) = self.root.uppers[at.root].get() else {
+        let range = leaf_of(pid);
+        let found = self.top.low_leaf(range).or_else(|| self.top.leaf(range));
+        let Some((leaf, empty)) = found.and_then(|leaf| Some((leaf, leaf.clear(pid)?))) else {
             return false;
         };
-        let Some(leaf) = upper.leaves[at.upper].get() else {
-            return false;
-        };
-        let Some(empty) = leaf.clear(at.bit) else {
-            return false;
-        };
-        self.reserve.members -= 1;
+        self.reserve.count(-1);
         if empty {
-            self.cut(at, upper, leaf);
+            self.reserve.cut(self.top, range, leaf);
         }
         true
     }
@@ -322,8 +401,9 @@ impl<S: Supply> Writer<'_, S> {
     /// It takes a store for each word in use, and so at most 65,536 with pids of 22 bits.
     pub fn clear_all(&mut self) {
         // Under the lock a summary is exact: what it names is there.
-        while let Some(root) = self.root.summary.next(0) {
-            let Some(upper) = self.root.uppers[root].get() else {
+        let mut root = 0;
+        while let Some(r) = self.top.next_upper(root) {
+            let Some(upper) = self.top.upper(r) else {
                 return;
             };
             while let Some(i) = upper.summary.next(0) {
@@ -331,37 +411,24 @@ impl<S: Supply> Writer<'_, S> {
                     return;
                 };
                 self.reserve.members -= leaf.clear_all();
-                self.cut(Place::of(first_of(root, i)), upper, leaf);
+                self.reserve.cut(self.top, range_of(r, i), leaf);
             }
-        }
-    }
-
-    /// Returns an emptied leaf to the reserve, and its upper chunk if that was the last one.
-    fn cut(&mut self, at: Place, upper: &Upper, leaf: &Leaf) {
-        let last = upper.unlink(at.upper);
-        leaf.end();
-        self.reserve.leaves.push(leaf);
-        self.reserve.leaves_used -= 1;
-        if last {
-            self.root.uppers[at.root].set(None);
-            self.root.summary.clear(at.root);
-            self.reserve.uppers.push(upper);
-            self.reserve.uppers_used -= 1;
+            root = r + 1;
         }
     }
 
     /// Chunks that adding `pids` (ascending) takes from the reserve.
     pub fn need(&self, pids: impl Iterator<Item = u32>) -> Chunks {
         let mut need = Chunks::default();
-        let mut last: Option<Place> = None;
-        for at in pids.map(Place::of) {
-            let new_root = last.is_none_or(|l| l.root != at.root);
-            let new_range = last.is_none_or(|l| l.range != at.range);
-            let upper = self.root.uppers[at.root].get();
+        let mut last = None;
+        for range in pids.map(leaf_of) {
+            let (root, i) = slots_of(range);
+            let new_root = last.is_none_or(|l| slots_of(l).0 != root);
+            let upper = self.top.upper(root);
             need.uppers += usize::from(new_root && upper.is_none());
-            let no_leaf = upper.is_none_or(|u| u.leaves[at.upper].get().is_none());
-            need.leaves += usize::from(new_range && no_leaf);
-            last = Some(at);
+            let no_leaf = upper.is_none_or(|u| u.leaves[i].get().is_none());
+            need.leaves += usize::from(last != Some(range) && no_leaf);
+            last = Some(range);
         }
         need
     }
@@ -384,12 +451,9 @@ impl<S: Supply> Writer<'_, S> {
         }
     }
 
-    /// Chunks in the tree.
+    /// Chunks in the tree, not counting [`FIXTURES`].
     pub fn used(&self) -> Chunks {
-        Chunks {
-            uppers: self.reserve.uppers_used,
-            leaves: self.reserve.leaves_used,
-        }
+        self.reserve.used
     }
 
     /// Members.

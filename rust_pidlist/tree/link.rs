@@ -65,11 +65,16 @@ impl<T> Link<T> {
         unsafe { self.0.load(Ordering::Acquire).as_ref() }
     }
 
-    /// Publishes `chunk`, which the caller got from this very tree.
-    pub(super) fn set(&self, chunk: Option<&T>) {
+    /// Cuts the link.
+    pub(super) fn cut(&self) {
+        self.0.store(ptr::null_mut(), Ordering::Relaxed);
+    }
+
+    /// Links `chunk`, which the caller got from this very tree, where no reader looks.
+    fn set(&self, chunk: Option<&T>) {
         let chunk = chunk.map_or(ptr::null_mut(), |c| ptr::from_ref(c).cast_mut());
         // INVARIANT: The chunk belongs to this tree.
-        self.0.store(chunk, Ordering::Release);
+        self.0.store(chunk, Ordering::Relaxed);
     }
 
     /// Publishes `chunk` and gives it to the tree.

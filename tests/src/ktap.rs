@@ -2,6 +2,7 @@
 //!
 //! Source: <https://docs.kernel.org/dev-tools/ktap.html>
 
+use std::fmt;
 use std::fs::File;
 use std::io::{self, Write};
 use std::panic;
@@ -10,6 +11,18 @@ use std::process::ExitCode;
 use anyhow::{Context, Result, anyhow};
 
 use crate::Test;
+
+/// Why a test has nothing to test on this machine; a test returns it as its error.
+#[derive(Debug)]
+pub struct Skip(pub &'static str);
+
+impl fmt::Display for Skip {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.0)
+    }
+}
+
+impl std::error::Error for Skip {}
 
 /// Runs `tests` in turn; fails unless all of them pass.
 pub fn run(tests: &[(&str, Test)]) -> Result<ExitCode> {
@@ -26,14 +39,18 @@ pub fn run(tests: &[(&str, Test)]) -> Result<ExitCode> {
     let mut all_passed = true;
     for (number, (name, test)) in (1..).zip(tests) {
         let result = panic::catch_unwind(test).unwrap_or_else(|_| Err(anyhow!("it panicked")));
-        if let Err(error) = result {
-            all_passed = false;
-            for line in format!("{error:?}").lines() {
-                writeln!(report, "# {line}")?;
-            }
-            writeln!(report, "not ok {number} {name}")?;
-        } else {
-            writeln!(report, "ok {number} {name}")?;
+        match result {
+            Ok(()) => writeln!(report, "ok {number} {name}")?,
+            Err(error) => match error.downcast_ref::<Skip>() {
+                Some(reason) => writeln!(report, "ok {number} {name} # SKIP {reason}")?,
+                None => {
+                    all_passed = false;
+                    for line in format!("{error:?}").lines() {
+                        writeln!(report, "# {line}")?;
+                    }
+                    writeln!(report, "not ok {number} {name}")?;
+                }
+            },
         }
     }
     Ok(if all_passed {

@@ -1,13 +1,18 @@
 //! Black-box tests for a machine of one's own: they load and unload the module, and fork a lot.
 //!
-//! `guest-tests [PART-OF-A-NAME]` runs in the guest (`make test-guest`) and reports in KTAP, to the
-//! file that `PIDLIST_RESULTS` names or to stdout. `guest-tests storm N` is a workload.
+//! `guest-tests [PART-OF-A-NAME]…` runs in the guest (`make test-guest`) and reports in KTAP, to the
+//! file that `PIDLIST_RESULTS` names or to stdout. `PIDLIST_SOAK=1` makes the storms long ones.
+//! `guest-tests storm N` is a workload, `latency N` a measurement, `guest-tests helper …` what the tests start.
 
+mod helper;
 mod ktap;
+mod latency;
 mod pidset;
+mod proc;
 mod processes;
 mod run;
 mod storm;
+mod sys;
 
 use std::process::ExitCode;
 
@@ -16,13 +21,21 @@ type Test = fn() -> anyhow::Result<()>;
 
 fn main() -> anyhow::Result<ExitCode> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
-    if let Some(("storm", count)) = arguments.split_first().map(|(a, b)| (a.as_str(), b)) {
-        return storm::main(count);
+    match arguments.split_first() {
+        Some((first, rest)) if first == "storm" => return storm::main(rest),
+        Some((first, rest)) if first == "latency" => return latency::main(rest),
+        Some((first, rest)) if first == "helper" => {
+            return helper::main(rest).map(|()| ExitCode::SUCCESS);
+        }
+        _ => {}
     }
-    let wanted = arguments.first().map_or("", String::as_str);
     let tests = pidset::TESTS
         .iter()
+        .copied()
+        .flatten()
         .chain(processes::TESTS)
-        .filter(|(name, _)| name.contains(wanted));
+        .filter(|(name, _)| {
+            arguments.is_empty() || arguments.iter().any(|part| name.contains(part))
+        });
     ktap::run(&tests.copied().collect::<Vec<_>>())
 }

@@ -86,12 +86,12 @@ impl Drop for Process {
     }
 }
 
-/// Waits for `condition`; emulated machines are slow, so it waits long.
+/// Waits for `condition`. Emulated machines are slow, and some of their clocks are fast: it waits long.
 pub fn until(what: &str, mut condition: impl FnMut() -> Result<bool>) -> Result<()> {
     let start = Instant::now();
     while !condition()? {
         ensure!(
-            start.elapsed() < Duration::from_secs(100),
+            start.elapsed() < Duration::from_secs(300),
             "it never came true that {what}"
         );
         thread::sleep(Duration::from_millis(20));

@@ -52,12 +52,14 @@ fn members(set: &Set) -> Vec<u32> {
     all
 }
 
-/// The chunks that hold `model`.
+/// The chunks that hold `model`. The first upper chunk is a fixture.
 fn chunks_of(model: &BTreeSet<u32>) -> Chunks {
-    let count = |per: u32| model.iter().map(|p| p / per).collect::<BTreeSet<_>>().len();
+    let count = |pids: &mut dyn Iterator<Item = &u32>, per| {
+        pids.map(|p| p / per).collect::<BTreeSet<_>>().len()
+    };
     Chunks {
-        uppers: count(UPPER),
-        leaves: count(LEAF),
+        uppers: count(&mut model.range(UPPER..), UPPER),
+        leaves: count(&mut model.iter(), LEAF),
     }
 }
 
@@ -137,6 +139,7 @@ fn a_pid_beyond_the_last_is_no_member() {
 fn an_empty_reserve_changes_nothing() {
     let set = set_with(0);
     assert_eq!(set.write(|w, ()| w.set(1)), Err(NoChunk));
+    assert_eq!(set.write(|w, ()| w.set(UPPER)), Err(NoChunk));
     // The upper chunk that was there has not been spent on a leaf that was not.
     assert_eq!(
         set.write(|w, ()| (w.used(), w.free().uppers)),

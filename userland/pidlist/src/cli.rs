@@ -5,6 +5,15 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
+use pidlist_pidset::DEFAULT_LIST;
+
+pub use set::{
+    Add, Clear, Create, Delete, Events, Follow, Has, List, Rm, Rules, Selection, Stats, Switch,
+};
+use value::{duration, list_name, pid};
+
+mod set;
+mod value;
 
 /// Every process on this machine, the ones that live for a millisecond included.
 #[derive(Debug, Parser)]
@@ -39,20 +48,30 @@ pub enum Command {
     Audit(Audit),
     /// Say what this machine offers, and what to do about what is missing
     Doctor,
-    /// Add processes to the kernel's set: all of them, or none
-    Add(Pids),
-    /// Remove processes from the kernel's set
-    Rm(Pids),
-    /// Ask whether a process is in the kernel's set: exit 0 yes, 1 no, 2 could not
-    Has(Pid),
-    /// List the members of the kernel's set
-    List,
-    /// Remove every member of the kernel's set
-    Clear,
+    /// Show the lists in the kernel
+    Lists,
+    /// Make a list
+    Create(Create),
+    /// Remove lists
+    Delete(Delete),
+    /// Show or change what a list does with its members
+    Rules(Rules),
+    /// Add processes to a list: all of them, or none
+    Add(Add),
+    /// Remove processes from a list: all of them, or none
+    Rm(Rm),
+    /// Ask whether a process is in a list: exit 0 yes, 1 no, 2 could not
+    Has(Has),
+    /// Print the members of a list
+    List(List),
+    /// Remove every member of a list
+    Clear(Clear),
     /// Show or set whether children of members become members
     Follow(Follow),
-    /// Show the statistics of the kernel's set
-    Stats,
+    /// Show what a list, or each of them, holds and has done
+    Stats(Stats),
+    /// Print who joins and leaves a list, as it happens
+    Events(Events),
     /// Print a completion script
     Completions(Completions),
     /// Print the man page
@@ -114,9 +133,10 @@ pub struct Filters {
     #[arg(long, value_name = "DURATION", value_parser = duration)]
     pub max_age: Option<Duration>,
 
-    /// Only members of the kernel's set, and their descendants
-    #[arg(long)]
-    pub tracked: bool,
+    /// Only members of a list in the kernel (default: the list "default"), and their descendants
+    #[arg(long, value_name = "LIST", num_args = 0..=1, require_equals = true,
+          default_missing_value = DEFAULT_LIST, value_parser = list_name)]
+    pub tracked: Option<String>,
 
     /// Only this process and its descendants
     #[arg(long, value_name = "PID", value_parser = pid, allow_hyphen_values = true)]
@@ -184,65 +204,12 @@ pub struct Audit {
     pub source: SourceChoice,
 }
 
-/// `add` and `rm`.
-#[derive(Debug, Args)]
-pub struct Pids {
-    /// Process ids
-    #[arg(required = true, value_name = "PID", value_parser = pid, allow_negative_numbers = true)]
-    pub pids: Vec<u32>,
-}
-
-/// `has`.
-#[derive(Debug, Args)]
-pub struct Pid {
-    /// Process id
-    #[arg(value_name = "PID", value_parser = pid, allow_negative_numbers = true)]
-    pub pid: u32,
-}
-
-/// On or off.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum Switch {
-    /// Children of members become members
-    On,
-    /// They do not
-    Off,
-}
-
-/// `follow`.
-#[derive(Debug, Args)]
-pub struct Follow {
-    /// What it shall be; without it, what it is
-    #[arg(value_enum)]
-    pub switch: Option<Switch>,
-}
-
 /// `completions`.
 #[derive(Debug, Args)]
 pub struct Completions {
     /// For which shell
     #[arg(value_enum)]
     pub shell: Shell,
-}
-
-/// The largest pid that any Linux gives: `PID_MAX_LIMIT` of `include/linux/threads.h`.
-const PID_MAX_LIMIT: u32 = 4 << 20;
-
-fn pid(text: &str) -> Result<u32, String> {
-    let number: i64 = text.parse().map_err(|_| "not a number".to_owned())?;
-    match u32::try_from(number) {
-        Ok(0) => Err("0 is no process".into()),
-        Err(_) if number < 0 => Err("a process id is never negative".into()),
-        Ok(pid) if pid <= PID_MAX_LIMIT => Ok(pid),
-        _ => Err(format!(
-            "beyond {PID_MAX_LIMIT}, the largest process id there is"
-        )),
-    }
-}
-
-fn duration(text: &str) -> Result<Duration, String> {
-    humantime::parse_duration(text)
-        .map_err(|error| format!("{error}; write a duration like 5s, 200ms or 1m"))
 }
 
 #[cfg(test)]
@@ -253,28 +220,5 @@ mod tests {
     fn the_definition_is_sound() {
         use clap::CommandFactory as _;
         Cli::command().debug_assert();
-    }
-
-    #[test]
-    fn pids_are_checked() {
-        assert_eq!(pid("4194304"), Ok(4_194_304));
-        for bad in [
-            "",
-            "x",
-            "0",
-            "-1",
-            "4194305",
-            "99999999999999999999",
-            "1.5",
-            "0x10",
-        ] {
-            assert!(pid(bad).is_err(), "{bad}");
-        }
-    }
-
-    #[test]
-    fn durations_need_a_unit() {
-        assert_eq!(duration("200ms"), Ok(Duration::from_millis(200)));
-        assert!(duration("5").unwrap_err().contains("like 5s"));
     }
 }

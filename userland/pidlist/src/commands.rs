@@ -1,4 +1,4 @@
-//! A file a subcommand.
+//! A file a subcommand; those about lists in the kernel are in `set/`.
 
 use clap::{CommandFactory as _, Parser as _};
 
@@ -24,13 +24,18 @@ pub fn run() -> anyhow::Result<Answer> {
         Command::Slabs(slabs) => slabs::run(&slabs, json),
         Command::Audit(audit) => audit::run(&audit, json),
         Command::Doctor => doctor::run(json),
-        Command::Add(pids) => set::add(&pids.pids, json),
-        Command::Rm(pids) => set::remove(&pids.pids, json),
-        Command::Has(pid) => set::has(pid.pid, json),
-        Command::List => set::list(json),
-        Command::Clear => set::clear(json),
-        Command::Follow(follow) => set::follow(follow.switch, json),
-        Command::Stats => set::stats(json),
+        Command::Lists => set::lists::run(json),
+        Command::Create(create) => set::create::run(&create, json),
+        Command::Delete(delete) => set::delete::run(&delete, json),
+        Command::Rules(rules) => set::rules::run(&rules, json),
+        Command::Add(add) => set::add::run(&add, json),
+        Command::Rm(rm) => set::rm::run(&rm, json),
+        Command::Has(has) => set::has::run(&has, json),
+        Command::List(list) => set::list::run(&list, json),
+        Command::Clear(clear) => set::clear::run(&clear, json),
+        Command::Follow(follow) => set::follow::run(&follow, json),
+        Command::Stats(stats) => set::stats::run(&stats, json),
+        Command::Events(events) => set::events::run(&events, json),
         Command::Completions(completions) => {
             let mut script = Vec::new();
             clap_complete::generate(
@@ -77,5 +82,3 @@ fn man(page: &mut Vec<u8>) -> std::io::Result<()> {
     }
     Ok(())
 }
-
-pub use set::info as device_info;

@@ -4,8 +4,9 @@ use std::fs;
 use std::io::Read as _;
 
 use flate2::read::GzDecoder;
-use pidlist_abi::pidset::{DEVICE_NAME, VERSION};
+use pidlist_abi::pidset::DEVICE_NAME;
 use pidlist_bpf::Programs;
+use pidlist_pidset::{Error, Info, PidSet};
 use rustix::thread::CapabilitySet;
 use serde::Serialize;
 
@@ -260,24 +261,32 @@ fn module() -> Vec<Check> {
 }
 
 fn device_check(device: &str) -> Check {
-    match crate::commands::device_info() {
-        Ok(info) if info.version == VERSION => Check::ok(
-            "device",
-            format!(
-                "{device}, ABI {}, pids up to {}",
-                info.version, info.pid_max
-            ),
-        ),
-        Ok(info) => Check::missing(
-            "device",
-            format!(
-                "{device} speaks ABI {}, this program {VERSION}",
-                info.version
-            ),
-            "load the module of the same checkout: sudo rmmod rust_pidlist && make load",
-        ),
-        Err(error) => Check::missing("device", format!("{error:#}"), "run as root"),
-    }
+    let set = match PidSet::open() {
+        Ok(set) => set,
+        Err(error) => {
+            let hint = match error {
+                Error::Version { .. } => {
+                    "load the module of the same checkout: sudo rmmod rust_pidlist && make load"
+                }
+                _ => "run as root",
+            };
+            return Check::missing("device", error.to_string(), hint);
+        }
+    };
+    let lists = match pidlist_pidset::lists() {
+        Ok(lists) => lists.len(),
+        Err(error) => return Check::missing("device", error.to_string(), "run as root"),
+    };
+    let Info { version, pid_max } = set.info();
+    let lists = if lists == 1 {
+        "1 list".into()
+    } else {
+        format!("{lists} lists")
+    };
+    Check::ok(
+        "device",
+        format!("{device}, ABI {version}, {lists}, pids up to {pid_max}"),
+    )
 }
 
 fn tracefs() -> Check {

@@ -9,6 +9,7 @@ mod machine;
 mod output;
 mod session;
 mod view;
+mod wait;
 
 use std::process::ExitCode;
 

@@ -5,7 +5,7 @@ use std::io::{self, BufWriter, IsTerminal, StdoutLock, Write};
 use std::process::ExitCode;
 use std::time::Duration;
 
-use comfy_table::{ContentArrangement, Row, Table, presets};
+use comfy_table::{ColumnConstraint, ContentArrangement, Row, Table, presets};
 use serde::Serialize;
 
 /// What a command found out.
@@ -44,17 +44,22 @@ pub fn exit(result: anyhow::Result<Answer>) -> ExitCode {
         // Whoever reads has seen enough.
         Err(error) if is_broken_pipe(&error) => ExitCode::SUCCESS,
         Err(error) => {
-            // There is nobody to tell if stderr is gone too.
-            let mut stderr = io::stderr().lock();
-            let _ = writeln!(stderr, "pidlist: {error:#}");
-            let hint = error
-                .chain()
-                .find_map(|cause| cause.downcast_ref::<Advice>());
-            if let Some(advice) = hint {
-                let _ = writeln!(stderr, "hint: {}", advice.hint);
-            }
+            complain(&error);
             ExitCode::from(2)
         }
+    }
+}
+
+/// Prints an error, and what to do about it.
+pub fn complain(error: &anyhow::Error) {
+    // There is nobody to tell if stderr is gone too.
+    let mut stderr = io::stderr().lock();
+    let _ = writeln!(stderr, "pidlist: {error:#}");
+    let hint = error
+        .chain()
+        .find_map(|cause| cause.downcast_ref::<Advice>());
+    if let Some(advice) = hint {
+        let _ = writeln!(stderr, "hint: {}", advice.hint);
     }
 }
 
@@ -103,6 +108,30 @@ pub fn table<const N: usize>(header: [&str; N]) -> Table {
     }
     table.set_header(row(header));
     table
+}
+
+/// Leaves out the last columns of a table of figures as far as a terminal is too narrow for them: half
+/// a number is none.
+pub fn hide_what_does_not_fit(table: &mut Table) {
+    let width = match table.content_arrangement() {
+        ContentArrangement::Disabled => return,
+        _ => table.width().map_or(usize::MAX, usize::from),
+    };
+    let widths = table.column_max_content_widths();
+    for hidden in columns_that_fit(&widths, width)..widths.len() {
+        if let Some(column) = table.column_mut(hidden) {
+            column.set_constraint(ColumnConstraint::Hidden);
+        }
+    }
+}
+
+/// How many columns fit, with a blank on either side; the first two are always shown.
+fn columns_that_fit(widths: &[u16], width: usize) -> usize {
+    let ends = widths.iter().scan(0, |end, &column| {
+        *end += usize::from(column) + 2;
+        Some(*end)
+    });
+    ends.take_while(|&end| end <= width).count().max(2)
 }
 
 /// A row of one line.
@@ -201,6 +230,14 @@ mod tests {
         assert_eq!(bytes(1023), "1023 B");
         assert_eq!(bytes(1536), "1.5 KiB");
         assert_eq!(bytes(u64::MAX), "16777216.0 TiB");
+    }
+
+    #[test]
+    fn narrow_terminals_show_fewer_columns() {
+        let widths = [7, 7, 6];
+        for (width, columns) in [(80, 3), (26, 3), (25, 2), (18, 2), (4, 2)] {
+            assert_eq!(columns_that_fit(&widths, width), columns, "{width}");
+        }
     }
 
     #[test]

@@ -3,21 +3,19 @@
 use std::cell::RefCell;
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::net::UnixStream;
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Child, Command, ExitStatus};
-use std::time::Duration;
 
 use anyhow::Context as _;
 use pidlist_process_cache::source::{self, Kind, Want};
 use pidlist_process_cache::{Collector, Observer, ProcSource, Settings, clock};
-use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use signal_hook::consts::{SIGINT, SIGTERM};
 
 use crate::cli::{Observe, SourceChoice};
 use crate::output::Advice;
 use crate::view::{CommandView, Missing};
+use crate::wait::{Caught, readable, wait};
 
 /// `/proc` is polled this often where there are no events, or more seldom if that takes long.
 const POLL_INTERVAL_NS: u64 = 50_000_000;
@@ -142,12 +140,12 @@ impl Session {
                 .sleep_ns()
                 .min(deadline_ns.map_or(u64::MAX, |deadline| deadline - now_ns));
             let fds = [
-                self.collector.as_fd(),
-                run.awaited(),
-                Some(self.interrupt.as_fd()),
-                Some(self.terminate.as_fd()),
+                self.collector.as_fd().map(readable),
+                run.awaited().map(readable),
+                Some(readable(self.interrupt.as_fd())),
+                Some(readable(self.terminate.as_fd())),
             ];
-            let woken = wait(&fds, sleep_ns);
+            let woken = wait(fds, Some(sleep_ns));
             let [_, is_over, is_interrupted, is_terminated] =
                 match woken.context("waiting for events") {
                     Ok(woken) => woken,
@@ -280,7 +278,7 @@ impl Run {
             Some(status) => status,
             None => {
                 let _ = pidfd_send_signal(&pidfd, Signal::TERM);
-                let [is_over] = wait(&[Some(pidfd.as_fd())], GRACE_NS)?;
+                let [is_over] = wait([Some(readable(pidfd.as_fd()))], Some(GRACE_NS))?;
                 if !is_over {
                     let _ = pidfd_send_signal(&pidfd, Signal::KILL);
                 }
@@ -299,62 +297,4 @@ fn open_pidfd(pid: u32) -> io::Result<OwnedFd> {
     let pid = i32::try_from(pid).ok().and_then(Pid::from_raw);
     let pid = pid.ok_or_else(|| io::Error::from(io::ErrorKind::InvalidInput))?;
     Ok(pidfd_open(pid, PidfdFlags::empty())?)
-}
-
-/// A signal, as something to poll.
-struct Caught {
-    pipe: UnixStream,
-    id: signal_hook::SigId,
-}
-
-impl Caught {
-    fn new(signal: i32) -> io::Result<Self> {
-        let (pipe, sender) = UnixStream::pair()?;
-        pipe.set_nonblocking(true)?;
-        let id = signal_hook::low_level::pipe::register(signal, sender)?;
-        Ok(Self { pipe, id })
-    }
-
-    fn clear(&self) {
-        let mut buffer = [0; 64];
-        while io::Read::read(&mut &self.pipe, &mut buffer).is_ok_and(|length| length != 0) {}
-    }
-}
-
-impl AsFd for Caught {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.pipe.as_fd()
-    }
-}
-
-impl Drop for Caught {
-    fn drop(&mut self) {
-        signal_hook::low_level::unregister(self.id);
-    }
-}
-
-/// Waits until one of them is readable; says which are.
-fn wait<const N: usize>(
-    fds: &[Option<BorrowedFd<'_>>; N],
-    timeout_ns: u64,
-) -> io::Result<[bool; N]> {
-    let mut ready = [false; N];
-    let mut places = Vec::with_capacity(N);
-    let mut polled = Vec::with_capacity(N);
-    for (place, fd) in fds.iter().enumerate() {
-        if let Some(fd) = fd {
-            places.push(place);
-            polled.push(PollFd::from_borrowed_fd(*fd, PollFlags::IN));
-        }
-    }
-    let timeout = Timespec::try_from(Duration::from_nanos(timeout_ns)).ok();
-    match poll(&mut polled, timeout.as_ref()) {
-        Ok(_) => {}
-        Err(rustix::io::Errno::INTR) => return Ok(ready),
-        Err(errno) => return Err(errno.into()),
-    }
-    for (place, fd) in places.into_iter().zip(&polled) {
-        ready[place] = !fd.revents().is_empty();
-    }
-    Ok(ready)
 }

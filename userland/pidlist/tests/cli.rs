@@ -269,6 +269,100 @@ fn bad_pids_are_refused_before_anything_is_done() {
             assert!(stderr(&output).contains(bad), "{}", stderr(&output));
         }
     }
+    for bad in [
+        "5-4",
+        "0-4",
+        "4-",
+        "1-2-3",
+        "1-4194305",
+        "1..5",
+        "1,5",
+        "5 6",
+    ] {
+        for (command, word) in [
+            ("add", bad.to_owned()),
+            ("add", format!("!{bad}")),
+            ("rm", bad.into()),
+        ] {
+            let output = pidlist(&[command, "1", &word]);
+            assert_eq!(output.status.code(), Some(2), "{command} {word}");
+            assert!(stderr(&output).contains(&word), "{}", stderr(&output));
+        }
+    }
+    let output = pidlist(&["rm", "!5"]);
+    assert_eq!(output.status.code(), Some(2));
+    assert!(stderr(&output).contains("leave out"), "{}", stderr(&output));
+}
+
+#[test]
+fn a_bad_name_is_refused_with_its_reason() {
+    let long = "a".repeat(64);
+    for (bad, why) in [
+        ("", "it is empty"),
+        (long.as_str(), "64 characters"),
+        (".x", "begins with '.'"),
+        ("a/b", "contains '/'"),
+        ("a b", "contains ' '"),
+        ("é", "contains 'é'"),
+        ("a\n", "contains '\\n'"),
+    ] {
+        for args in [
+            vec!["create", bad],
+            vec!["delete", "good", bad],
+            vec!["rules", bad],
+            vec!["list", "--list", bad],
+            vec!["add", "-l", bad, "1"],
+            vec!["rm", "-l", bad, "1"],
+            vec!["has", "-l", bad, "1"],
+            vec!["clear", "-l", bad],
+            vec!["follow", "-l", bad],
+            vec!["stats", "-l", bad],
+            vec!["events", "-l", bad],
+            vec!["ps", &format!("--tracked={bad}")],
+        ] {
+            let output = pidlist(&args);
+            assert_eq!(output.status.code(), Some(2), "{args:?}");
+            let text = stderr(&output);
+            // Clap itself says so of an empty value.
+            let told = text.contains(why) || bad.is_empty() && text.contains("a value is required");
+            assert!(told, "{args:?}: {text}");
+        }
+    }
+}
+
+#[test]
+fn a_bad_bound_is_refused() {
+    for bad in ["", "0", "31K", "1.5M", "1X", "99999999999G"] {
+        for args in [
+            ["create", "web", "--max-bytes", bad],
+            ["rules", "web", "--max-bytes", bad],
+        ] {
+            let output = pidlist(&args);
+            assert_eq!(output.status.code(), Some(2), "{args:?}");
+            assert!(
+                stderr(&output).contains("--max-bytes"),
+                "{}",
+                stderr(&output)
+            );
+        }
+    }
+}
+
+#[test]
+fn a_tree_takes_single_pids_only() {
+    for (args, word) in [
+        (["add", "--tree", "1", "2-3"], "2-3"),
+        (["add", "--tree", "1", "!2"], "!2"),
+        (["rm", "--tree", "1", "2-3"], "2-3"),
+    ] {
+        let output = pidlist(&args);
+        assert_eq!(output.status.code(), Some(2), "{args:?}");
+        let text = stderr(&output);
+        assert!(
+            text.contains(&format!("--tree with {word}")) && text.contains("hint: "),
+            "{args:?}: {text}"
+        );
+    }
 }
 
 #[test]
@@ -287,7 +381,20 @@ fn without_the_module_it_says_what_to_do() {
         vec!["follow"],
         vec!["follow", "on"],
         vec!["stats"],
+        vec!["stats", "--all"],
+        vec!["lists"],
+        vec!["create", "web"],
+        vec!["delete", "web", "db"],
+        vec!["rules", "default"],
+        vec!["rules", "web", "--exclude", "on", "--max-bytes", "256K"],
+        vec!["add", "--list", "web", "--tree", &id],
+        vec!["add", "!5", "7-9", &id],
+        vec!["list", "--union"],
+        vec!["has", "--union", &id],
+        vec!["events"],
+        vec!["events", "--json", "--from", "5", "--count", "1"],
         vec!["ps", "--tracked"],
+        vec!["ps", "--tracked=web"],
     ] {
         let output = pidlist(&args);
         assert_eq!(output.status.code(), Some(2), "{args:?}");
@@ -296,6 +403,7 @@ fn without_the_module_it_says_what_to_do() {
             text.starts_with("pidlist: ") && text.contains("make load"),
             "{args:?}: {text}"
         );
+        assert_eq!(text.lines().count(), 2, "{args:?}: {text}");
         assert!(output.stdout.is_empty());
     }
 }
@@ -458,12 +566,13 @@ fn man_page_and_completions_are_made() {
         text.contains(".TH pidlist") && text.contains("max\\-age"),
         "{text}"
     );
+    assert!(text.contains("PIDLIST EVENTS") && text.contains("max\\-bytes"));
     for shell in ["bash", "zsh", "fish"] {
         let script = pidlist(&["completions", shell]);
-        assert!(
-            String::from_utf8_lossy(&script.stdout).contains("doctor"),
-            "{shell}"
-        );
+        let script = String::from_utf8_lossy(&script.stdout);
+        for word in ["doctor", "lists", "exclude", "union"] {
+            assert!(script.contains(word), "{shell}: {word}");
+        }
     }
 }
 
@@ -475,6 +584,19 @@ fn usage_errors_exit_with_2() {
         vec!["ps", "--for", "5"],
         vec!["ps", "--for", "1s", "--", "true"],
         vec!["add"],
+        vec!["delete"],
+        vec!["rules"],
+        vec!["list", "--union", "--list", "web"],
+        vec!["has", "--union", "-l", "web", "1"],
+        vec!["stats", "--all", "--list", "web"],
+        vec!["add", "--union", "1"],
+        vec!["clear", "--union"],
+        vec!["follow", "maybe"],
+        vec!["rules", "web", "--follow"],
+        vec!["rules", "web", "--threads"],
+        vec!["events", "--from", "0"],
+        vec!["events", "--count", "0"],
+        vec!["ps", "--tracked", "web"],
         vec![],
     ] {
         assert_eq!(pidlist(&args).status.code(), Some(2), "{args:?}");

@@ -32,15 +32,16 @@ impl Picture {
     /// Watches as `ps` and `tree` ask.
     pub fn take(ps: &Ps, json: bool) -> anyhow::Result<Self> {
         // Members leave when they die: whoever was one at either end counts.
-        let mut tracked = ps.filters.tracked.then(set::members).transpose()?;
+        let list = ps.filters.tracked.as_deref();
+        let mut tracked = list.map(set::members).transpose()?;
         let observe = &ps.observe;
         let with_events =
             observe.length.is_some() || observe.until_exit.is_some() || !observe.command.is_empty();
         let mut session = Session::open(observe.source, with_events)?;
         if with_events {
             session.observe(observe, json, false, &mut |_, _| Ok(()))?;
-            if let Some(tracked) = &mut tracked {
-                tracked.extend(set::members()?);
+            if let (Some(list), Some(tracked)) = (list, &mut tracked) {
+                tracked.extend(set::members(list)?);
             }
         }
         Ok(Self {

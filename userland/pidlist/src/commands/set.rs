@@ -1,74 +1,82 @@
-//! `pidlist add`, `rm`, `has`, `list`, `clear`, `follow`, `stats`: the kernel's set.
+//! The lists in the kernel: a file a subcommand, and what they share.
 
 use std::collections::HashSet;
-use std::io::Write as _;
 
-use pidlist_pidset::{Error, Info, PidSet};
+use pidlist_pidset::{Error, PidSet, Pids, Which};
 use serde::Serialize;
 
-use crate::cli::Switch;
+use crate::cli::{Selection, Switch};
 use crate::output::{self, Advice, Answer};
 
-/// What `stats --json` prints; the fields are those of `pidlist_abi::pidset::Stats`.
-#[derive(Serialize)]
-struct StatsView {
-    members: u64,
-    follow: bool,
-    followed: u64,
-    left: u64,
-    failed: u64,
-    repaired: u64,
-    chunks_used: u64,
-    chunks_free: u64,
-    refills: u64,
-    bytes: u64,
+pub mod add;
+pub mod clear;
+pub mod create;
+pub mod delete;
+pub mod events;
+pub mod follow;
+pub mod has;
+pub mod list;
+pub mod lists;
+pub mod rm;
+pub mod rules;
+pub mod stats;
+mod view;
+
+/// Opens a list by name.
+fn open(name: &str) -> anyhow::Result<PidSet> {
+    PidSet::open_list(name).map_err(refused)
 }
 
-fn open() -> anyhow::Result<PidSet> {
-    PidSet::open().map_err(|error| {
-        let hint = match &error {
-            Error::NotLoaded(_) => {
-                "`make load` builds and loads it, `sudo modprobe rust_pidlist` where it is installed; \
-                 the kernel must have CONFIG_RUST=y: `pidlist doctor` tells"
-            }
-            Error::NotPermitted(_) => "the set is for root: sudo pidlist …",
-            Error::Version { .. } => "sudo rmmod rust_pidlist && make load",
-            _ => "`pidlist doctor` tells what is missing",
-        };
-        let what = "opening the kernel's set".into();
-        Advice { what, hint: hint.into(), source: Some(error.into()) }.into()
-    })
+/// Opens a list, or the union.
+fn select(of: &Selection) -> anyhow::Result<PidSet> {
+    if of.union {
+        PidSet::union().map_err(refused)
+    } else {
+        open(&of.one.list)
+    }
 }
 
-/// What the module says of itself.
-pub fn info() -> anyhow::Result<Info> {
-    Ok(open()?.info())
+/// Every member of a list.
+pub fn members(name: &str) -> anyhow::Result<HashSet<u32>> {
+    let members = open(name)?.members().map_err(refused)?;
+    Ok(members.into_iter().collect())
 }
 
-/// Every member.
-pub fn members() -> anyhow::Result<HashSet<u32>> {
-    Ok(open()?.members()?.into_iter().collect())
-}
-
-fn failed(what: &str, error: Error) -> anyhow::Error {
+/// Says what to do about an error, in words of this program.
+fn refused(error: Error) -> anyhow::Error {
     let hint = match &error {
-        Error::NoSuchProcess(_) => "`pidlist ps` shows who is there",
-        Error::OutOfRange { .. } => {
-            "give a pid of the initial pid namespace, as `pidlist ps` shows it"
+        Error::NotLoaded(_) => {
+            "the kernel must have CONFIG_RUST=y; `pidlist doctor` tells what it has".into()
         }
-        Error::TooMany(_) => "give them in several calls",
-        _ => return anyhow::Error::from(error).context(what.to_owned()),
+        Error::NotPermitted(_) | Error::ReadOnly(_) => "sudo pidlist …".into(),
+        Error::Version { .. } => "sudo rmmod rust_pidlist && make load".into(),
+        Error::NoSuchList(_) => {
+            "`pidlist lists` shows those there are, `pidlist create` makes one".into()
+        }
+        Error::ListExists(_) => "`pidlist lists` shows what it is".into(),
+        Error::DefaultStays(_) => "`pidlist clear` removes its members".into(),
+        Error::TooManyLists(_) => "`pidlist lists` shows them, `pidlist delete` removes one".into(),
+        Error::Full(act) => match &act.list {
+            Which::Named(name) => format!(
+                "`pidlist stats --list {name}` shows the bound, `pidlist rules {name} --max-bytes` raises it"
+            ),
+            Which::Union | Which::All => return error.into(),
+        },
+        Error::NotOwner(_) => "`pidlist lists` shows the owners; or: sudo pidlist …".into(),
+        Error::NoSuchProcess { .. } => "`pidlist ps` shows who is there".into(),
+        Error::OutOfRange { .. } => "give a pid as `pidlist ps` shows it".into(),
+        _ => return error.into(),
     };
     Advice {
-        what: what.into(),
-        hint: hint.into(),
-        source: Some(error.into()),
+        what: error.to_string(),
+        hint,
+        source: None,
     }
     .into()
 }
 
 /// Prints `document` if JSON is wanted, and else nothing.
-fn done(json: bool, document: &serde_json::Value) -> anyhow::Result<Answer> {
+fn done(json: bool, document: &impl Serialize) -> anyhow::Result<Answer> {
     if json {
         output::json(document)
     } else {
@@ -76,101 +84,41 @@ fn done(json: bool, document: &serde_json::Value) -> anyhow::Result<Answer> {
     }
 }
 
-pub fn add(pids: &[u32], json: bool) -> anyhow::Result<Answer> {
-    open()?
-        .add(pids)
-        .map_err(|error| failed("adding to the kernel's set", error))?;
-    done(json, &serde_json::json!({ "added": pids }))
+/// `null` for the union.
+fn name(of: &Selection) -> Option<&str> {
+    (!of.union).then_some(of.one.list.as_str())
 }
 
-pub fn remove(pids: &[u32], json: bool) -> anyhow::Result<Answer> {
-    open()?
-        .remove(pids)
-        .map_err(|error| failed("removing from the kernel's set", error))?;
-    done(json, &serde_json::json!({ "removed": pids }))
+fn is_on(switch: Switch) -> bool {
+    switch == Switch::On
 }
 
-pub fn has(pid: u32, json: bool) -> anyhow::Result<Answer> {
-    let member = open()?
-        .has(pid)
-        .map_err(|error| failed("asking the kernel's set", error))?;
-    done(json, &serde_json::json!({ "pid": pid, "member": member }))?;
-    Ok(Answer::from(member))
+fn on_or_off(on: bool) -> &'static str {
+    if on { "on" } else { "off" }
 }
 
-pub fn list(json: bool) -> anyhow::Result<Answer> {
-    let members = open()?
-        .members()
-        .map_err(|error| failed("reading the kernel's set", error))?;
-    if json {
-        return output::json(&serde_json::json!({ "members": members }));
-    }
-    let mut out = output::stdout();
-    for pid in members {
-        writeln!(out, "{pid}")?;
-    }
-    out.flush()?;
-    Ok(Answer::Yes)
+/// The pids that `--tree` starts from: it takes no ranges.
+fn roots(pids: impl Iterator<Item = Pids>) -> anyhow::Result<Vec<u32>> {
+    pids.map(|pids| match pids {
+        Pids::One(pid) => Ok(pid),
+        Pids::Range(first, last) => Err(Advice {
+            what: format!("--tree with {first}-{last}"),
+            hint: "--tree goes with single pids, not with ranges".into(),
+            source: None,
+        }
+        .into()),
+    })
+    .collect()
 }
 
-pub fn clear(json: bool) -> anyhow::Result<Answer> {
-    open()?
-        .clear()
-        .map_err(|error| failed("clearing the kernel's set", error))?;
-    done(json, &serde_json::json!({ "cleared": true }))
-}
-
-pub fn follow(switch: Option<Switch>, json: bool) -> anyhow::Result<Answer> {
-    let set = open()?;
-    let what = "setting whether children are followed";
-    if let Some(switch) = switch {
-        set.set_follow(switch == Switch::On)
-            .map_err(|error| failed(what, error))?;
+/// Apart, for JSON: single pids, and ranges.
+fn split(pids: impl Iterator<Item = Pids>) -> (Vec<u32>, Vec<[u32; 2]>) {
+    let (mut single, mut ranges) = (Vec::new(), Vec::new());
+    for pids in pids {
+        match pids {
+            Pids::One(pid) => single.push(pid),
+            Pids::Range(first, last) => ranges.push([first, last]),
+        }
     }
-    let follow = set.follows().map_err(|error| failed(what, error))?;
-    if json {
-        return output::json(&serde_json::json!({ "follow": follow }));
-    }
-    let mut out = output::stdout();
-    writeln!(out, "{}", if follow { "on" } else { "off" })?;
-    out.flush()?;
-    Ok(Answer::Yes)
-}
-
-pub fn stats(json: bool) -> anyhow::Result<Answer> {
-    let stats = open()?
-        .stats()
-        .map_err(|error| failed("reading the statistics of the kernel's set", error))?;
-    let view = StatsView {
-        members: stats.members,
-        follow: stats.rules & u64::from(pidlist_abi::pidset::RULE_FOLLOW) != 0,
-        followed: stats.followed,
-        left: stats.left,
-        failed: stats.failed,
-        repaired: stats.repaired,
-        chunks_used: stats.chunks_used,
-        chunks_free: stats.chunks_free,
-        refills: stats.refills,
-        bytes: stats.bytes,
-    };
-    if json {
-        return output::json(&view);
-    }
-    let mut out = output::stdout();
-    for (name, value) in [
-        ("members", view.members.to_string()),
-        ("follow", if view.follow { "on" } else { "off" }.to_owned()),
-        ("came by fork", view.followed.to_string()),
-        ("left by exit", view.left.to_string()),
-        ("could not be added", view.failed.to_string()),
-        ("added by repair", view.repaired.to_string()),
-        ("chunks in use", view.chunks_used.to_string()),
-        ("chunks in reserve", view.chunks_free.to_string()),
-        ("refills", view.refills.to_string()),
-        ("memory", output::bytes(view.bytes)),
-    ] {
-        writeln!(out, "{name:<19} {value}")?;
-    }
-    out.flush()?;
-    Ok(Answer::Yes)
+    (single, ranges)
 }
