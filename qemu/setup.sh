@@ -14,7 +14,11 @@ tools=(debootstrap:debootstrap qemu-system-x86_64:qemu-system-x86 xz:xz-utils rs
     shellcheck:shellcheck)
 
 dir_of() { if [[ $1 == kernel ]]; then echo "$kernel_dir"; else echo "$cache/$1"; fi; }
-is_done() { [[ -d $(dir_of "$1") ]]; }
+# A debug kernel of another configuration is none.
+is_done() {
+    [[ -d $(dir_of "$1") ]] || return 1
+    [[ $1 != kernel || $flavour != -debug ]] || cmp -s "$qemu/kernel/debug.config" "$kernel_dir/tree/debug.config"
+}
 
 missing_packages() {
     local tool
@@ -58,6 +62,7 @@ run_stage() {
         remove_tree "$dir.partial"
         return 2
     fi
+    remove_tree "$dir"
     mv "$dir.partial" "$dir"
 }
 
