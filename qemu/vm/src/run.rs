@@ -150,6 +150,9 @@ struct Watch<'a> {
     /// Class, title, and the place in `console`.
     splats: Vec<(&'static str, String, usize)>,
     parser: ktap::Parser,
+    /// What the current test said, and what those said that have failed.
+    diagnostics: Vec<String>,
+    failures: Vec<String>,
     exit: Option<u8>,
     taint: Option<u64>,
     booted: bool,
@@ -171,6 +174,8 @@ impl<'a> Watch<'a> {
             search: splat::Search::default(),
             splats: Vec::new(),
             parser: ktap::Parser::default(),
+            diagnostics: Vec::new(),
+            failures: Vec::new(),
             exit: None,
             taint: None,
             booted: false,
@@ -237,6 +242,9 @@ impl<'a> Watch<'a> {
                 } else {
                     let reports = self.parser.line(&line);
                     self.report(&reports);
+                    if line.starts_with("# ") {
+                        self.diagnostics.push(line);
+                    }
                 }
             }
             Event::Closed => {}
@@ -259,11 +267,16 @@ impl<'a> Watch<'a> {
         Ok(end)
     }
 
-    fn report(&self, reports: &[Reported]) {
-        if self.args.show {
-            return;
-        }
+    fn report(&mut self, reports: &[Reported]) {
         for report in reports {
+            let said = std::mem::take(&mut self.diagnostics);
+            if report.outcome == Outcome::Failed {
+                self.failures.push(format!("failed: {}", report.name));
+                self.failures.extend(said);
+            }
+            if self.args.show {
+                continue;
+            }
             let mark = match report.outcome {
                 Outcome::Passed => "ok  ",
                 Outcome::Failed => "FAIL",
@@ -360,6 +373,8 @@ impl<'a> Watch<'a> {
             eprintln!("--- the end of {logs}/console.log");
             print_tail(&self.console, self.console.len());
         }
+        // Last, where they are read first.
+        print_tail(&self.failures, self.failures.len());
         for reason in reasons {
             eprintln!("guest: {reason}");
         }
