@@ -37,7 +37,7 @@ impl Open for Endpoint {
     type File = ListFile;
 
     fn open(&self) -> Result<ListFile> {
-        ListFile::new(View::List(self.0.open_default()?))
+        Ok(ListFile { view: View::List(self.0.open_default()?), text: Reading::start()? })
     }
 }
 
@@ -124,9 +124,18 @@ struct Reading {
     len: usize,
 }
 
-impl ListFile {
-    fn new(view: View) -> Result<Self> {
-        Ok(Self { view, text: KBox::pin_init(new_mutex!(Reading::default()), GFP_KERNEL)? })
+impl Reading {
+    /// Begins the line of `pid`.
+    fn begin(&mut self, pid: u32) -> Result {
+        let mut formatter = Formatter::new(&mut self.line);
+        writeln!(formatter, "{pid}").map_err(|_| EINVAL)?;
+        (self.done, self.len) = (0, formatter.bytes_written());
+        Ok(())
+    }
+
+    /// At the beginning. May sleep.
+    fn start() -> Result<Pin<KBox<Mutex<Self>>>> {
+        Ok(KBox::pin_init(new_mutex!(Self::default()), GFP_KERNEL)?)
     }
 }
 
@@ -139,24 +148,13 @@ impl Operations for ListFile {
         let mut at = self.text.lock();
         let mut count = 0;
         while to.len() > 0 {
-            if at.done == at.len {
-                let Some(id) = self.view.next(at.from)? else { break };
-                at.from = id + 1;
-                let Some(pid) = namespace.number_of(id) else {
-                    task::breathe()?;
-                    continue;
-                };
-                let mut line = [0; LINE_MAX];
-                let mut formatter = Formatter::new(&mut line);
-                writeln!(formatter, "{pid}").map_err(|_| EINVAL)?;
-                (at.done, at.len) = (0, formatter.bytes_written());
-                at.line = line;
+            match self.read_piece(&mut at, namespace, &mut to) {
+                Ok(0) => break,
+                Ok(bytes) => count += bytes,
+                // What was read is read: the error is the next call's.
+                Err(_) if count > 0 => break,
+                Err(error) => return Err(error),
             }
-            let rest = &at.line[at.done..at.len];
-            let fits = rest.len().min(to.len());
-            to.write_slice(&rest[..fits])?;
-            at.done += fits;
-            count += fits;
         }
         Ok(count)
     }
@@ -260,6 +258,28 @@ impl Operations for ListFile {
 }
 
 impl ListFile {
+    /// Reads what fits of one line; returns how much, 0 at the end of all lines.
+    fn read_piece(
+        &self,
+        at: &mut Reading,
+        namespace: Namespace<'_>,
+        to: &mut UserSliceWriter,
+    ) -> Result<usize> {
+        while at.done == at.len {
+            let Some(id) = self.view.next(at.from)? else { return Ok(0) };
+            at.from = id + 1;
+            match namespace.number_of(id) {
+                Some(pid) => at.begin(pid)?,
+                None => task::breathe()?,
+            }
+        }
+        let rest = &at.line[at.done..at.len];
+        let fits = rest.len().min(to.len());
+        to.write_slice(&rest[..fits])?;
+        at.done += fits;
+        Ok(fits)
+    }
+
     fn change(&self, file: Opened<'_>, arg: UserPtr, adding: bool) -> Result<u32> {
         let list = self.view.list_to_change(file)?;
         let arg: abi::Pids = get(arg)?;
@@ -341,6 +361,8 @@ impl ListFile {
         let arg: abi::Open = get(arg)?;
         let lists = self.view.lists();
         let fresh = arg.flags & abi::OPEN_CREATE != 0;
+        // Before a list is made, that would have to be taken back.
+        let text = Reading::start()?;
         let view = match arg.flags {
             _ if !fresh && (arg.rules != 0 || arg.bytes_max != 0) => return Err(EINVAL),
             abi::OPEN_UNION if arg.name == [0; abi::NAME_LEN] => View::Union(lists.clone()),
@@ -355,12 +377,12 @@ impl ListFile {
             }
             _ => return Err(EINVAL),
         };
-        let view = ListFile::new(view)?;
-        let created = match (&view.view, fresh) {
+        let created = match (&view, fresh) {
             (View::List(list), true) => Some(list.another()),
             _ => None,
         };
-        let fd = file::anonymous(file, c"[pidlist]", view, file.access_mode());
+        let fd =
+            file::anonymous(file, c"[pidlist]", ListFile { view, text }, file.access_mode());
         if let (Err(_), Some(list)) = (&fd, created) {
             list.remove();
         }

@@ -29,13 +29,9 @@ impl EventFile {
     /// `EINVAL` for a number that no event had yet; `ENODEV`, `ENOMEM`.
     pub(crate) fn new(list: Handle, from: u64) -> Result<Self> {
         let turn = KBox::pin_init(new_mutex!(()), GFP_KERNEL)?;
-        let now = list.begin_reading()?;
+        let next = list.begin_reading(from)?;
         // From here on, its drop counts the reader out.
-        let this = Self { list, next: Atomic::new(if from == 0 { now } else { from }), turn };
-        if from > now {
-            return Err(EINVAL);
-        }
-        Ok(this)
+        Ok(Self { list, next: Atomic::new(next), turn })
     }
 
     /// Who it is to the reader. The id of one who was freed may be another's by now.
@@ -72,7 +68,8 @@ impl Operations for EventFile {
                 }
                 self.list.event_queue().wait_until(|| self.is_readable())?;
             }
-            // Another reader of this descriptor may have been faster. Nobody waits with the turn.
+            // Another reader of this descriptor may have been faster. Nobody waits for events with the
+            // turn; only memory that is slow to be written keeps the others waiting.
             let turn = self.turn.lock();
             if self.is_readable() {
                 break turn;

@@ -6,18 +6,23 @@ use crate::sys::task::{self, Kind, Task};
 
 /// Roots, and the processes found to descend from them by living ancestors.
 pub(crate) struct Family {
-    /// Thread group ids, ascending.
-    tgids: KVVec<u32>,
+    /// A bit for each thread group id that Linux can give out.
+    tgids: KVVec<u64>,
 }
 
 impl Family {
+    /// `PID_MAX_LIMIT` of `include/linux/threads.h`.
+    const TGIDS: usize = 4 << 20;
     /// More passes find new descendants only in a fork bomb.
     const PASSES_MAX: usize = 64;
 
     /// The family of processes `roots` now. May sleep.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM`; those of [`Self::grow`].
     pub(crate) fn of(roots: &[u32]) -> Result<Self> {
-        let mut this = Self { tgids: KVVec::new() };
-        this.make_room(roots.len())?;
+        let mut this = Self { tgids: KVVec::from_elem(0, Self::TGIDS / 64, GFP_KERNEL)? };
         for &root in roots {
             this.insert(root);
         }
@@ -30,33 +35,38 @@ impl Family {
     /// Children stand behind their parents on the list of tasks. So if `f` sees to it that a process
     /// makes no more new descendants, one pass finds all there are, but for those of processes that
     /// have exited.
+    ///
+    /// # Errors
+    ///
+    /// `EAGAIN` if they become more in every pass; those of [`task::breathe`].
     pub(crate) fn grow(&mut self, mut f: impl FnMut(Task<'_>)) -> Result {
         for _ in 0..Self::PASSES_MAX {
-            self.make_room(self.tgids.len().max(64))?;
-            let (mut found, mut cut) = (false, false);
+            let mut found = false;
             task::each(Kind::Process, |process| {
                 let tgid = process.tgid();
                 if !self.has(tgid) && self.has(process.parent_id(Kind::Process)) {
                     found = true;
-                    cut = !self.insert(tgid);
-                    if !cut {
-                        f(process);
-                    }
+                    self.insert(tgid);
+                    f(process);
                 }
-                !cut
+                true
             });
             if !found {
-                break;
+                return Ok(());
             }
+            task::breathe()?;
         }
-        Ok(())
+        Err(EAGAIN)
     }
 
     /// The ids of all its tasks of `kind`. May sleep.
+    ///
+    /// # Errors
+    ///
+    /// `ENOMEM`.
     pub(crate) fn ids(&self, kind: Kind) -> Result<KVVec<u32>> {
-        let mut room = self.tgids.len();
+        let mut room = 64;
         loop {
-            room += room / 4 + 64;
             let mut ids = KVVec::with_capacity(room, GFP_KERNEL)?;
             let mut cut = false;
             task::each(kind, |task| {
@@ -68,26 +78,18 @@ impl Family {
             if !cut {
                 return Ok(ids);
             }
+            room *= 4;
         }
     }
 
     fn has(&self, tgid: u32) -> bool {
-        self.tgids.binary_search(&tgid).is_ok()
+        let word = self.tgids.get(tgid as usize / 64);
+        word.is_some_and(|word| word >> (tgid % 64) & 1 != 0)
     }
 
-    fn make_room(&mut self, count: usize) -> Result {
-        Ok(self.tgids.reserve(count, GFP_KERNEL)?)
-    }
-
-    /// Returns whether there was room. Allocates nothing.
-    fn insert(&mut self, tgid: u32) -> bool {
-        let Err(at) = self.tgids.binary_search(&tgid) else {
-            return true;
-        };
-        let fits = self.tgids.push_within_capacity(tgid).is_ok();
-        if fits {
-            self.tgids[at..].rotate_right(1);
+    fn insert(&mut self, tgid: u32) {
+        if let Some(word) = self.tgids.get_mut(tgid as usize / 64) {
+            *word |= 1 << (tgid % 64);
         }
-        fits
     }
 }

@@ -5,16 +5,18 @@
 //! A fork may not wait for memory. If the reserve has no chunk for a child, one is asked for on the
 //! spot; if there is none to be had, the child is counted as failed and put on a waiting list, from
 //! which it moves into the set as soon as the reserve is filled. Waiting, it is a member like any
-//! other. Only if that list overflows is a child no member for a while: then a walk over the tasks
-//! adds the children of members made since. What the walk cannot find (a child whose parent has
-//! exited by then) stays visible as the difference of failed and repaired; and it may take back in a
-//! child that a user has removed in this while.
+//! other. Only if that list overflows is a child no member for a while: it is counted as overflowed,
+//! and a walk over the tasks adds the children of members made since. Such a walk guesses: it cannot
+//! find a child whose parent has exited by then, and takes in who was forked before his parent was
+//! added, or removed by a user in this while. So a list that has overflowed says so for ever; one
+//! that has not has lost nobody.
 //!
 //! # Pids that are used again
 //!
 //! The kernel gives a pid to someone else before it reports that the old task was freed. So a fork
 //! decides about its child either way, member or not, and a freed task's pid leaves only if no
-//! task has that pid by then.
+//! task has that pid by then. An exec by a thread other than the leader gives its number up, too; if
+//! another task gets that before either report of the exec came, the membership ends with it.
 //!
 //! # Locking
 //!
@@ -98,6 +100,8 @@ struct Counters {
     refills: Count,
     failed: Count,
     repaired: Count,
+    overflowed: Count,
+    found: Count,
     followed: Count,
     left: Count,
     events_lost: Count,
@@ -124,6 +128,7 @@ impl Count {
 /// What the lock protects besides the set. No pid is both waiting and in the set.
 pub(crate) struct Beside {
     waiting: Waiting,
+    execs: Execs,
     reserve: Reserve,
     /// When the first child was made for whom even the waiting list had no room, in nanoseconds of
     /// `CLOCK_BOOTTIME`.
@@ -141,7 +146,7 @@ impl Beside {
     }
 }
 
-/// Members that found no chunk: room for [`Waiting::MOST`], allocated beforehand.
+/// Members that found no chunk, ascending: room for [`Waiting::MOST`], allocated beforehand.
 struct Waiting(KVec<u32>);
 
 impl Waiting {
@@ -151,13 +156,70 @@ impl Waiting {
         Ok(Self(KVec::with_capacity(Self::MOST, GFP_KERNEL_ACCOUNT)?))
     }
 
-    /// Returns whether there was room.
+    fn has(&self, id: u32) -> bool {
+        self.0.binary_search(&id).is_ok()
+    }
+
+    /// The first one from `from` on.
+    fn next(&self, from: u32) -> Option<u32> {
+        self.0.get(self.0.partition_point(|&w| w < from)).copied()
+    }
+
+    /// Adds one that does not wait yet; returns whether there was room.
     fn push(&mut self, id: u32) -> bool {
-        self.0.push_within_capacity(id).is_ok()
+        let at = self.0.partition_point(|&w| w < id);
+        let fits = self.0.push_within_capacity(id).is_ok();
+        if fits {
+            self.0[at..].rotate_right(1);
+        }
+        fits
     }
 
     fn remove(&mut self, id: u32) -> bool {
-        self.0.iter().position(|&w| w == id).is_some_and(|i| self.0.remove(i).is_ok())
+        self.0.binary_search(&id).is_ok_and(|i| self.0.remove(i).is_ok())
+    }
+}
+
+/// An exec by a thread other than the leader.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Exec {
+    /// The number it had before, and has now: that of its group.
+    old: u32,
+    new: u32,
+    /// That of the group.
+    started_ns: u64,
+}
+
+/// Execs of members that were reported by the leader's end, and not yet by the thread itself.
+struct Execs(KVec<Exec>);
+
+impl Execs {
+    /// The thread's own report follows when its program is loaded. No machine makes so many execs of
+    /// this kind meanwhile.
+    const MOST: usize = 256;
+
+    fn new(kind: Kind) -> Result<Self> {
+        let room = if kind == Kind::Thread { Self::MOST } else { 0 };
+        Ok(Self(KVec::with_capacity(room, GFP_KERNEL_ACCOUNT)?))
+    }
+
+    /// Forgets the oldest one if there is no room. Allocates nothing.
+    fn push(&mut self, exec: Exec) {
+        if self.0.len() == Self::MOST {
+            let _ = self.0.remove(0);
+        }
+        let _ = self.0.push_within_capacity(exec);
+    }
+
+    /// Forgets it; returns whether it was known.
+    fn take(&mut self, exec: Exec) -> bool {
+        let found = self.0.iter().position(|&known| known == exec);
+        found.is_some_and(|i| self.0.remove(i).is_ok())
+    }
+
+    /// Forgets those of a group that is gone.
+    fn forget(&mut self, new: u32, started_ns: u64) {
+        self.0.retain(|exec| (exec.new, exec.started_ns) != (new, started_ns));
     }
 }
 
@@ -167,15 +229,17 @@ impl Waiting {
 ///
 /// As for [`State::set_rules`].
 pub(crate) fn new(rules: u32, bytes_max: u64) -> Result<impl PinInit<List>> {
+    let kind = if rules & abi::RULE_THREADS != 0 { Kind::Thread } else { Kind::Process };
     let beside = Beside {
         waiting: Waiting::new()?,
+        execs: Execs::new(kind)?,
         reserve: Reserve::new(),
         overflowed_ns: None,
         log: None,
     };
     let state = State {
         set: Set::new(beside, RawSpinLock::new, Mode::Sleep).ok_or(ENOMEM)?,
-        kind: if rules & abi::RULE_THREADS != 0 { Kind::Thread } else { Kind::Process },
+        kind,
         rules: Atomic::new(0),
         bytes_max: Atomic::new(abi::BYTES_DEFAULT),
         waiting: Atomic::new(0),
@@ -208,9 +272,7 @@ impl State {
             return self.set.next(from);
         }
         self.set.write(|_, beside| {
-            let waiting = beside.waiting.0.iter().copied().filter(|&id| id >= from).min();
-            let set = self.set.next(from);
-            waiting.map_or(set, |w| Some(set.map_or(w, |s| s.min(w))))
+            [self.set.next(from), beside.waiting.next(from)].into_iter().flatten().min()
         })
     }
 
@@ -306,11 +368,12 @@ impl State {
     /// Adds, or removes, processes and all their descendants; of a list of threads, all their
     /// threads. May sleep.
     ///
-    /// Up to [`abi::BATCH_MAX`] of them in one step; more, piece by piece.
+    /// Up to [`abi::BATCH_MAX`] of them in one step; more, piece by piece. On a list that follows, those
+    /// that are forked meanwhile come after that step.
     ///
     /// # Errors
     ///
-    /// Those of [`Self::apply`].
+    /// Those of [`Self::apply`]; `EAGAIN` if the tree grows faster than it is found.
     pub(crate) fn apply_tree(&self, roots: &[u32], adding: bool) -> Result {
         for &root in roots.iter().filter(|_| adding) {
             settle(Kind::Process, root)?;
@@ -329,7 +392,7 @@ impl State {
                 self.apply(piece)?;
             }
             if changes.is_empty() || self.rules() & abi::RULE_FOLLOW == 0 {
-                break;
+                return Ok(());
             }
             // On the spot, so that nobody forks again before; a round sees to whom it misses.
             family.grow(|process| {
@@ -349,7 +412,7 @@ impl State {
                 });
             })?;
         }
-        Ok(())
+        Err(EAGAIN)
     }
 
     /// Removes every member, in one step. Any context but NMI.
@@ -415,7 +478,8 @@ impl State {
         self.set.write(|set, beside| {
             let (used, free) = (set.used(), set.free());
             let log = if beside.log.is_some() { Log::bytes() } else { 0 };
-            let fixed = size_of::<List>() + Waiting::MOST * size_of::<u32>() + log;
+            let execs = beside.execs.0.capacity() * size_of::<Exec>();
+            let fixed = size_of::<List>() + Waiting::MOST * size_of::<u32>() + execs + log;
             abi::Stats {
                 members: set.members() + beside.waiting.0.len() as u64,
                 chunks_used: used.total() as u64,
@@ -424,6 +488,8 @@ impl State {
                 refills: self.counters.refills.get(),
                 failed: self.counters.failed.get(),
                 repaired: self.counters.repaired.get(),
+                overflowed: self.counters.overflowed.get(),
+                found: self.counters.found.get(),
                 waiting: beside.waiting.0.len() as u64,
                 followed: self.counters.followed.get(),
                 left: self.counters.left.get(),
@@ -440,12 +506,13 @@ impl State {
 
 // For readers of events.
 impl State {
-    /// Counts a reader in; returns the number of the next event. May sleep.
+    /// Counts a reader in who begins with event `from`, or if that is 0 with the next one there will be;
+    /// returns its number. May sleep.
     ///
     /// # Errors
     ///
-    /// `ENOMEM`, or `ENODEV` for a removed list.
-    pub(crate) fn begin_reading(&self) -> Result<u64> {
+    /// `EINVAL` for a number that no event had yet; `ENOMEM`, or `ENODEV` for a removed list.
+    pub(crate) fn begin_reading(&self, from: u64) -> Result<u64> {
         let mut log = None;
         if self.set.write(|_, beside| beside.log.is_none()) {
             log = Some(Log::new()?);
@@ -455,11 +522,15 @@ impl State {
             if self.is_removed() {
                 return Err(ENODEV);
             }
+            let next = self.next_event.load(Relaxed);
+            if from > next {
+                return Err(EINVAL);
+            }
             if beside.log.is_none() {
                 beside.log = log.take();
             }
             self.event_readers.fetch_add(1, Relaxed);
-            Ok(self.next_event.load(Relaxed))
+            Ok(if from == 0 { next } else { from })
         })
     }
 
@@ -499,7 +570,7 @@ impl State {
 // With the lock held.
 impl State {
     fn is_member(&self, beside: &Beside, id: u32) -> bool {
-        self.set.has(id) || beside.waiting.0.contains(&id)
+        self.set.has(id) || beside.waiting.has(id)
     }
 
     /// Removes `id`; returns whether it was a member.
@@ -531,6 +602,7 @@ impl State {
         if fits {
             self.waiting.store(beside.waiting.0.len() as u32, Release);
         } else {
+            self.counters.overflowed.add(1);
             beside.overflowed(started_ns);
         }
         fits
@@ -648,7 +720,6 @@ impl State {
     /// Fills the reserve up and moves waiting members into the set; returns whether that is done, as
     /// far as the list's bound allows.
     fn catch_up(&self, mode: Mode) -> bool {
-        self.set.write(|set, beside| beside.reserve.refilling(set.free().leaves, boottime_ns()));
         loop {
             let missing = self.set.write(|set, beside| {
                 let free = set.free();
@@ -680,20 +751,28 @@ impl State {
     }
 
     /// Adds the children that members have made since `since_ns`, after the waiting list has
-    /// overflowed; returns whether there was a chunk for each. May sleep.
+    /// overflowed; returns whether that was all: there was a chunk for each, and each was made. May
+    /// sleep.
     ///
     /// Which thread has made another is not known by now: the leader is taken for it.
     fn walk(&self, since_ns: u64) -> bool {
         loop {
-            let (mut added, mut starved) = (0, false);
+            let (mut added, mut starved, mut unsettled) = (0, false, false);
             task::each(self.kind, |task| {
-                // One who is being made has his fork event still to come.
-                if task.started_ns() < since_ns || task.is_new() {
+                if task.started_ns() < since_ns {
                     return true;
                 }
                 let id = task.id(self.kind);
                 let parent =
                     if task.is_leader() { task.parent_id(self.kind) } else { task.tgid() };
+                // One who is being made may have his fork event still to come, or be one who was not
+                // even waiting: another walk will tell.
+                if task.is_new() {
+                    unsettled |= self.rules() & abi::RULE_FOLLOW != 0
+                        && self.has(parent)
+                        && !self.has(id);
+                    return true;
+                }
                 self.change(|set, beside| {
                     // The task may be on its way out, and its pid another's.
                     let wanted = self.rules.load(Relaxed) & abi::RULE_FOLLOW != 0
@@ -712,14 +791,14 @@ impl State {
                 });
                 !starved
             });
-            self.counters.repaired.add(added);
+            self.counters.found.add(added);
             self.counters.followed.add(added);
             if starved && !(self.catch_up(Mode::Sleep) && self.set.write(|s, _| s.free().leaves > 0)) {
                 return false;
             }
             // A child may stand before its parent on the list of tasks: until a pass finds nothing.
             if added == 0 && !starved {
-                return true;
+                return !unsettled;
             }
         }
     }
@@ -728,40 +807,75 @@ impl State {
     pub(crate) fn freed(&self, task: Task<'_>) {
         let ours = self.kind == Kind::Thread || task.is_leader();
         let id = task.id(self.kind);
-        if ours && self.has(id) && self.remove_if_gone(id) {
+        if !(ours && self.has(id)) {
+            return;
+        }
+        if self.kind == Kind::Thread && task.is_leader() {
+            self.set.write(|_, beside| beside.execs.forget(id, task.started_ns()));
+        }
+        if self.remove_if_gone(id) {
             self.counters.left.add(1);
         }
     }
 
-    /// The reaction to an exec by a thread other than the leader: thread `old` goes on as `new`, and
-    /// the leader, whose number that was, is no more. Returns whether the list wants its upkeep. Any
-    /// context but NMI, with no raw lock held.
-    pub(crate) fn renumbered(&self, old: u32, new: u32, started_ns: u64) -> bool {
-        if self.kind != Kind::Thread || !(self.has(old) || self.has(new)) {
+    /// The reaction to the end of a leader whose place another thread's exec has taken. Returns whether
+    /// the list wants its upkeep. Any context but NMI, with no raw lock held.
+    ///
+    /// The thread itself reports its exec when its program is loaded. By then its old number may be
+    /// another's, so who comes first makes the change.
+    pub(crate) fn displaced(&self, leader: Task<'_>) -> bool {
+        let exec =
+            Exec { old: leader.tid(), new: leader.tgid(), started_ns: leader.started_ns() };
+        if self.kind != Kind::Thread || !self.has(exec.old) {
+            return false;
+        }
+        self.change(|set, beside| {
+            let is_its_own = task::presence(self.kind, exec.old) == Presence::Gone;
+            if !(is_its_own && self.is_member(beside, exec.old)) {
+                return false;
+            }
+            beside.execs.push(exec);
+            self.renumber(set, beside, exec)
+        })
+    }
+
+    /// The reaction to an exec by a thread other than the leader, whose number was `old`. Returns
+    /// whether the list wants its upkeep. Any context but NMI, with no raw lock held.
+    pub(crate) fn executed(&self, old: u32, task: Task<'_>) -> bool {
+        let exec = Exec { old, new: task.tgid(), started_ns: task.started_ns() };
+        if self.kind != Kind::Thread || !(self.has(exec.old) || self.has(exec.new)) {
             return false;
         }
         self.change(|set, beside| {
             // If another has the number by now, his fork has ended what was known of it.
-            if task::presence(self.kind, old) != Presence::Gone {
+            if beside.execs.take(exec) || task::presence(self.kind, exec.old) != Presence::Gone {
                 return false;
             }
-            let leader_was_in = self.is_member(beside, new);
-            if leader_was_in {
+            if self.is_member(beside, exec.old) {
+                return self.renumber(set, beside, exec);
+            }
+            if self.remove(set, beside, exec.new) {
                 self.counters.left.add(1);
+                self.record(beside, abi::EVENT_FREED, exec.new);
             }
-            if !self.remove(set, beside, old) {
-                if self.remove(set, beside, new) {
-                    self.record(beside, abi::EVENT_FREED, new);
-                }
-                return false;
-            }
-            self.record(beside, abi::EVENT_FREED, old);
-            let in_set = leader_was_in || set.set(new).is_ok();
-            if in_set || self.wait(beside, new, started_ns) {
-                self.record(beside, abi::EVENT_RENUMBERED, new);
-            }
-            !in_set
+            false
         })
+    }
+
+    /// A member goes on under its new number, and the leader, whose number that was, is no more. With
+    /// the lock held. Returns whether it waits for a chunk.
+    fn renumber(&self, set: &mut Writer<'_>, beside: &mut Beside, exec: Exec) -> bool {
+        let leader_was_in = self.is_member(beside, exec.new);
+        if leader_was_in {
+            self.counters.left.add(1);
+        }
+        self.remove(set, beside, exec.old);
+        self.record(beside, abi::EVENT_FREED, exec.old);
+        let in_set = leader_was_in || set.set(exec.new).is_ok();
+        if in_set || self.wait(beside, exec.new, exec.started_ns) {
+            self.record(beside, abi::EVENT_RENUMBERED, exec.new);
+        }
+        !in_set
     }
 }
 
@@ -776,6 +890,7 @@ enum Fork {
 
 impl Upkeep for State {
     fn quick(&self) -> bool {
+        self.set.write(|set, beside| beside.reserve.refilling(set.free().leaves, boottime_ns()));
         self.catch_up(Mode::Atomic) && self.set.write(|_, beside| beside.overflowed_ns.is_none())
     }
 

@@ -10,10 +10,8 @@ use crate::abi;
 use crate::list::{self, List};
 use crate::sys::cred::{Uid, User};
 use crate::sys::published::{Published, Withdrawn};
-use crate::sys::raw_lock::RawSpinLock;
 use crate::sys::task::{Kind, Task};
 use crate::sys::tracepoint::TaskEvents;
-use crate::tree::Lock;
 
 /// A list with its name.
 #[pin_data]
@@ -54,7 +52,6 @@ pub(crate) struct Lists {
     table: Published<Named, { abi::LISTS_MAX as usize }>,
     #[pin]
     registry: Mutex<Registry>,
-    execs: RawSpinLock<Execs>,
 }
 
 #[derive(Default)]
@@ -66,12 +63,10 @@ struct Registry {
 impl Lists {
     /// The default list alone. May sleep.
     pub(crate) fn new() -> Result<Arc<Self>> {
-        let execs = Execs::new()?;
         let this = Arc::pin_init(
             pin_init!(Self {
                 table: Published::new(),
                 registry <- new_mutex!(Registry::default()),
-                execs: RawSpinLock::new(execs),
             }),
             GFP_KERNEL,
         )?;
@@ -221,6 +216,8 @@ impl Lists {
             totals.members += stats.members;
             totals.failed += stats.failed;
             totals.repaired += stats.repaired;
+            totals.overflowed += stats.overflowed;
+            totals.found += stats.found;
             totals.followed += stats.followed;
             totals.left += stats.left;
             totals.refills += stats.refills;
@@ -341,78 +338,26 @@ impl TaskEvents for Lists {
     }
 
     fn executed(&self, task: Task<'_>, old_tid: u32) {
-        if old_tid != task.tid() {
-            self.renumbered(old_tid, task);
-        }
-    }
-
-    fn freed(&self, task: Task<'_>) {
-        if task.was_displaced() {
-            self.renumbered(task.tid(), task);
-            return;
-        }
-        let rcu = rcu::read_lock();
-        if task.is_leader() {
-            self.execs.with(|execs| execs.forget(task.tgid()));
-        }
-        for (_, named) in self.table.iter(&rcu) {
-            named.freed(task);
-        }
-    }
-}
-
-impl Lists {
-    /// A thread other than the leader has begun a new program; its number was `old`, and is now that
-    /// of its group. There are two reports of it, from the thread itself and from the end of the
-    /// leader; the first one counts, before `old` can be another's.
-    fn renumbered(&self, old: u32, task: Task<'_>) {
-        if self.execs.with(|execs| execs.was_reported(task.tgid(), old)) {
+        if old_tid == task.tid() {
             return;
         }
         let rcu = rcu::read_lock();
         for (_, named) in self.table.iter(&rcu) {
-            if named.renumbered(old, task.tgid(), task.started_ns()) {
+            if named.executed(old_tid, task) {
                 named.request();
             }
         }
     }
-}
 
-/// Execs by threads other than the leader that were reported once so far.
-struct Execs {
-    /// The thread group, and the number of the thread before.
-    pairs: KVVec<(u32, u32)>,
-}
-
-impl Execs {
-    /// The second report follows within an RCU grace period and a load of a program. No machine makes
-    /// so many execs of this kind meanwhile; one that did would confuse lists of threads, no others.
-    const MOST: usize = 4096;
-
-    /// May sleep.
-    fn new() -> Result<Self> {
-        Ok(Self { pairs: KVVec::with_capacity(Self::MOST, GFP_KERNEL)? })
-    }
-
-    /// Takes note of a report; returns whether it is the second one.
-    fn was_reported(&mut self, tgid: u32, old: u32) -> bool {
-        let found = self.pairs.iter().position(|&pair| pair == (tgid, old));
-        if let Some(i) = found {
-            let _ = self.pairs.remove(i);
-            return true;
-        }
-        if self.pairs.len() == Self::MOST {
-            // The oldest.
-            let _ = self.pairs.remove(0);
-        }
-        let _ = self.pairs.push_within_capacity((tgid, old));
-        false
-    }
-
-    /// The thread group is gone.
-    fn forget(&mut self, tgid: u32) {
-        while let Some(i) = self.pairs.iter().position(|&(group, _)| group == tgid) {
-            let _ = self.pairs.remove(i);
+    fn freed(&self, task: Task<'_>) {
+        let was_displaced = task.was_displaced();
+        let rcu = rcu::read_lock();
+        for (_, named) in self.table.iter(&rcu) {
+            if !was_displaced {
+                named.freed(task);
+            } else if named.displaced(task) {
+                named.request();
+            }
         }
     }
 }

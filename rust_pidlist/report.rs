@@ -9,7 +9,7 @@ use crate::abi;
 use crate::lists::Lists;
 use crate::sys::debugfs::Directory;
 
-/// Makes the files; they vanish with it. May sleep.
+/// The files, to be made; they vanish with it. May sleep.
 pub(crate) fn new(lists: &Arc<Lists>) -> Result<Directory<Lists>> {
     Directory::new(c"pidlist", lists, &[(c"lists", write_lists), (c"module", write_module)])
 }
@@ -17,7 +17,7 @@ pub(crate) fn new(lists: &Arc<Lists>) -> Result<Directory<Lists>> {
 fn write_lists(lists: &Lists, f: &mut fmt::Formatter<'_>) -> fmt::Result {
     writeln!(
         f,
-        "name owner rules members waiting followed left failed repaired chunks_used chunks_free \
+        "name owner rules members waiting followed left failed repaired overflowed found chunks_used chunks_free \
          reserve refills bytes bytes_max events events_lost event_readers"
     )?;
     let mut index = 0;
@@ -35,6 +35,8 @@ fn write_lists(lists: &Lists, f: &mut fmt::Formatter<'_>) -> fmt::Result {
             s.left,
             s.failed,
             s.repaired,
+            s.overflowed,
+            s.found,
             s.chunks_used,
             s.chunks_free,
             s.reserve,
@@ -77,6 +79,8 @@ fn write_module(lists: &Lists, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         ("left", t.left),
         ("failed", t.failed),
         ("repaired", t.repaired),
+        ("overflowed", t.overflowed),
+        ("found", t.found),
         ("refills", t.refills),
     ] {
         writeln!(f, "{name} {figure}")?;

@@ -64,9 +64,10 @@ impl kernel::Module for Pidlist {
         let lists = lists::Lists::new()?;
         let probes = TaskProbes::register(lists.clone())?;
         let endpoint = Arc::new(device::Endpoint(lists.clone()), GFP_KERNEL)?;
-        let report = report::new(&lists)?;
-        // Last, as nothing may fail that somebody has opened.
+        let mut report = report::new(&lists)?;
+        // Last, as nothing may fail once somebody can have opened something.
         let device = KBox::try_pin_init(Device::register(c"pidlist", endpoint), GFP_KERNEL)?;
+        report.appear();
         pr_info!("ready at /dev/{}\n", abi::DEVICE_NAME);
         Ok(Self {
             _device: device,

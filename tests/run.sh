@@ -113,6 +113,7 @@ guest() {
 rt() {
     check "guest: real-time kernel" env KERNEL=7.2-rt \
         qemu/guest.sh rt --tests --timeout 1200 --idle 400 -- guest-tests
+    check "set in the kernel: real-time kernel" env KERNEL=7.2-rt rust_pidlist/tests/kernel/run.sh
 }
 
 # The same with a kernel that checks every access, lock and allocation, and looks for leaks in the end.

@@ -4,8 +4,6 @@
 //!
 //! C header: [`include/linux/debugfs.h`](srctree/include/linux/debugfs.h)
 
-use core::ptr::NonNull;
-
 use kernel::bindings;
 use kernel::ffi::{c_char, c_void};
 use kernel::fmt;
@@ -26,9 +24,11 @@ pub(crate) type Write<T> = fn(&T, &mut fmt::Formatter<'_>) -> fmt::Result;
 
 /// A directory of texts about a `T`; it vanishes with it.
 pub(crate) struct Directory<T: Send + Sync + 'static> {
-    dir: NonNull<bindings::dentry>,
+    name: &'static CStr,
+    /// Null before [`Self::appear`].
+    dir: *mut bindings::dentry,
     // Used by the files. Dropped after `drop` has removed them.
-    _texts: KVec<KBox<Text<T>>>,
+    texts: KVec<KBox<Text<T>>>,
 }
 
 // SAFETY: A directory may be removed by any thread.
@@ -40,39 +40,44 @@ unsafe impl<T: Send + Sync> Sync for Directory<T> {}
 struct Text<T> {
     /// First, as the shim demands.
     show: unsafe extern "C" fn(*mut bindings::seq_file, *const c_void),
+    name: &'static CStr,
     about: Arc<T>,
     write: Write<T>,
 }
 
 impl<T: Send + Sync + 'static> Directory<T> {
-    /// Makes the directory and its files. May sleep. A kernel without debugfs has none of them.
+    /// All that [`Self::appear`] needs. May sleep.
     pub(crate) fn new(
         name: &'static CStr,
         about: &Arc<T>,
         files: &[(&'static CStr, Write<T>)],
     ) -> Result<Self> {
         let mut texts = KVec::with_capacity(files.len(), GFP_KERNEL)?;
-        for &(_, write) in files {
-            let text = Text { show: show::<T>, about: about.clone(), write };
+        for &(name, write) in files {
+            let text = Text { show: show::<T>, name, about: about.clone(), write };
             texts.push(KBox::new(text, GFP_KERNEL)?, GFP_KERNEL)?;
         }
+        Ok(Self { name, dir: core::ptr::null_mut(), texts })
+    }
+
+    /// Makes the directory and its files. May sleep. A kernel without debugfs has none of them.
+    pub(crate) fn appear(&mut self) {
         // SAFETY: The name is a static string.
-        let dir = unsafe { pidlist_debugfs_dir(name.as_char_ptr()) };
-        for ((name, _), text) in files.iter().zip(&texts) {
+        self.dir = unsafe { pidlist_debugfs_dir(self.name.as_char_ptr()) };
+        for text in &self.texts {
             let report = core::ptr::from_ref::<Text<T>>(text).cast_mut().cast();
             // SAFETY: `dir` is what the kernel has just returned, perhaps an error, which it takes. The
             // text stays where it is until the directory was removed.
-            unsafe { pidlist_debugfs_file(name.as_char_ptr(), dir, report) };
+            unsafe { pidlist_debugfs_file(text.name.as_char_ptr(), self.dir, report) };
         }
-        Ok(Self { dir: NonNull::new(dir).ok_or(ENOMEM)?, _texts: texts })
     }
 }
 
 impl<T: Send + Sync + 'static> Drop for Directory<T> {
     // May sleep: waits for who reads.
     fn drop(&mut self) {
-        // SAFETY: It came from `pidlist_debugfs_dir`; the kernel takes an error, too.
-        unsafe { pidlist_debugfs_remove(self.dir.as_ptr()) };
+        // SAFETY: It came from `pidlist_debugfs_dir`; the kernel takes an error and null, too.
+        unsafe { pidlist_debugfs_remove(self.dir) };
     }
 }
 

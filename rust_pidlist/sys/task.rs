@@ -161,7 +161,7 @@ pub(crate) fn has_id(task: Task<'_>, kind: Kind, id: u32) -> bool {
 ///
 /// # Errors
 ///
-/// `EINTR` if a signal is pending.
+/// Those of [`breathe`].
 pub(crate) fn wait_a_moment() -> Result {
     // SAFETY: May be called wherever sleeping is allowed.
     unsafe { bindings::schedule_timeout_interruptible(1) };
@@ -172,12 +172,13 @@ pub(crate) fn wait_a_moment() -> Result {
 ///
 /// # Errors
 ///
-/// `EINTR` if a signal is pending.
+/// `ERESTARTSYS` if a signal is pending, or what looks like one to the kernel: it is `EINTR` to userland
+/// only if a handler was called that does not want the call restarted.
 pub(crate) fn breathe() -> Result {
     // SAFETY: May be called wherever sleeping is allowed.
     unsafe { pidlist_cond_resched() };
     if kernel::current!().signal_pending() {
-        return Err(EINTR);
+        return Err(ERESTARTSYS);
     }
     Ok(())
 }

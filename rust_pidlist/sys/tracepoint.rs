@@ -1,6 +1,7 @@
 //! Probes of the scheduler's tracepoints.
 //!
-//! These tracepoints are not exported; they are found by name.
+//! These tracepoints are not exported; they are found by name. New tasks are seen by `task_newtask`
+//! rather than `sched_process_fork`, which does not tell of the threads that io_uring and vhost make.
 //!
 //! C header: [`include/linux/tracepoint.h`](srctree/include/linux/tracepoint.h)
 
@@ -59,7 +60,7 @@ impl<T: TaskEvents> TaskProbes<T> {
         // What is registered so far is undone by the drop if a later one fails.
         let mut this = Self { registered: [None, None, None], events };
         let probes = [
-            (c"sched_process_fork", Self::fork_probe as *mut c_void),
+            (c"task_newtask", Self::new_probe as *mut c_void),
             (c"sched_process_exec", Self::exec_probe as *mut c_void),
             (c"sched_process_free", Self::free_probe as *mut c_void),
         ];
@@ -79,13 +80,24 @@ impl<T: TaskEvents> TaskProbes<T> {
     /// # Safety
     ///
     /// `data` is what [`Self::register`] passed; the tasks are valid during the call.
-    unsafe extern "C" fn fork_probe(
+    unsafe extern "C" fn new_probe(
         data: *mut c_void,
-        parent: *mut bindings::task_struct,
         child: *mut bindings::task_struct,
+        _clone_flags: u64,
     ) {
-        // SAFETY: `register` passed a `T` that outlives the probe; the tracepoint passes valid tasks.
-        unsafe { (*data.cast::<T>()).forked(Task::from_raw(parent), Task::from_raw(child)) }
+        // SAFETY: `register` passed a `T` that outlives the probe; the current task makes the new one,
+        // and the tracepoint passes a valid one.
+        let (events, parent, child) = unsafe {
+            (
+                &*data.cast::<T>(),
+                Task::from_raw(kernel::task::Task::current_raw()),
+                Task::from_raw(child),
+            )
+        };
+        // The idle task of a processor that comes up has no pid.
+        if child.tid() != 0 {
+            events.forked(parent, child);
+        }
     }
 
     /// # Safety

@@ -21,9 +21,9 @@ plain! {
     Pids: 8 + 2 * 4,
     Span: 8 + 2 * 4 + 8,
     Rules: 2 * 4 + 8,
-    Stats: 16 * 8,
+    Stats: 18 * 8,
     List: abi::NAME_LEN + 4 * 4 + size_of::<abi::Stats>(),
-    Module: 10 * 8,
+    Module: 12 * 8,
     Events: 2 * 8,
     Event: 2 * 8 + 4 * 4,
 }

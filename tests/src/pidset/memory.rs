@@ -1,15 +1,18 @@
 //! The bound of a list's memory, and children that find none.
 
 use std::collections::BTreeSet;
+use std::thread;
 
 use anyhow::{Result, ensure};
 use pidlist_abi::pidset as abi;
 use rustix::io::Errno;
 
-use super::{PidMax, State, apart, has_members, refused, start};
+use super::{PidMax, State, apart, has_members, joined, refused, sleeper, start};
 use crate::Test;
+use crate::ktap::Skip;
 use crate::run::until;
 use crate::sys::device::Device;
+use crate::sys::stall::Stall;
 use crate::sys::task::Idle;
 
 pub const TESTS: &[(&str, Test)] = &[
@@ -24,6 +27,10 @@ pub const TESTS: &[(&str, Test)] = &[
     (
         "memory: more children than can wait are found later",
         more_than_can_wait,
+    ),
+    (
+        "memory: one that is still being made is found, too",
+        one_that_is_being_made,
     ),
 ];
 
@@ -214,7 +221,51 @@ fn more_than_can_wait() -> Result<()> {
     })?;
     let stats = within_bound(&list)?;
     ensure!(
-        stats.waiting == 0 && stats.failed == stats.repaired && stats.followed == 59 + 1500,
+        stats.waiting == 0
+            && stats.overflowed > 0
+            && stats.failed == stats.repaired + stats.overflowed
+            && stats.found == stats.overflowed
+            && stats.followed == 59 + 1500,
+        "{stats:?}"
+    );
+    drop(children);
+    until("all children have left", || {
+        Ok(list.members()? == [std::process::id()].into())
+    })
+}
+
+fn one_that_is_being_made() -> Result<()> {
+    let device = start()?;
+    let stall = match Stall::new() {
+        Err(Errno::NOSYS) => return Err(Skip("this kernel has no userfaultfd").into()),
+        stall => stall?,
+    };
+    let _pids = PidMax::set(PidMax::MOST)?;
+    let (list, mut children) = full_list(&device)?;
+    let mut number = apart(200);
+    while list.stats()?.overflowed == 0 {
+        children.push(Idle::at(number)?);
+        number += 1;
+    }
+    thread::scope(|scope| {
+        let (_, maker) = sleeper(scope, || Idle::stalled(number, &stall))?;
+        let meanwhile = (|| {
+            until("it has no place to wait in", || {
+                Ok(list.stats()?.overflowed == 2)
+            })?;
+            list.set_rules(abi::RULE_FOLLOW, abi::BYTES_DEFAULT)?;
+            until("the other one is found", || Ok(list.stats()?.found == 1))?;
+            ensure!(!list.has(number)?, "it was found before it was made");
+            Ok(())
+        })();
+        stall.release()?;
+        children.push(joined(maker)??);
+        meanwhile?;
+        until("it is found", || list.has(number).map_err(Into::into))
+    })?;
+    let stats = list.stats()?;
+    ensure!(
+        stats.failed == stats.repaired + stats.overflowed && stats.found == 2,
         "{stats:?}"
     );
     drop(children);

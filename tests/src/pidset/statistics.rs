@@ -160,6 +160,8 @@ fn debugfs_shows_the_same() -> Result<()> {
             ("left", s.left),
             ("failed", s.failed),
             ("repaired", s.repaired),
+            ("overflowed", s.overflowed),
+            ("found", s.found),
             ("chunks_used", s.chunks_used),
             ("chunks_free", s.chunks_free),
             ("reserve", s.reserve),
@@ -201,6 +203,8 @@ fn debugfs_shows_the_same() -> Result<()> {
         ("left", m.left),
         ("failed", m.failed),
         ("repaired", m.repaired),
+        ("overflowed", m.overflowed),
+        ("found", m.found),
         ("refills", m.refills),
     ]);
     ensure!(

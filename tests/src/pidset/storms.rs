@@ -197,7 +197,10 @@ fn many_lists() -> Result<()> {
     for (i, list) in lists.iter().enumerate() {
         let stats = list.stats()?;
         ensure!(
-            stats.followed == FORKS && stats.left == FORKS + 1 && stats.failed == stats.repaired,
+            stats.followed == FORKS
+                && stats.left == FORKS + 1
+                && stats.failed == stats.repaired
+                && stats.overflowed == 0,
             "list {i}: {stats:?}"
         );
     }

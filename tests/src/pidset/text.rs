@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{IoSlice, Read, Seek, SeekFrom, Write};
+use std::os::fd::AsFd;
 
 use anyhow::{Context, Result, ensure};
 use pidlist_abi::pidset as abi;
@@ -15,6 +16,7 @@ use crate::proc;
 use crate::run::shell;
 use crate::sys::device::{Device, PATH};
 use crate::sys::errno;
+use crate::sys::memory::Memory;
 use crate::sys::task::Idle;
 
 pub const TESTS: &[(&str, Test)] = &[
@@ -30,6 +32,10 @@ pub const TESTS: &[(&str, Test)] = &[
     (
         "text: reads of any size add up to the list",
         reads_of_any_size,
+    ),
+    (
+        "text: a read that fails half way loses no line",
+        a_read_fails_half_way,
     ),
     (
         "text: a shell reads it line by line",
@@ -111,6 +117,26 @@ fn wrong_text_changes_nothing() -> Result<()> {
     has_members(&device, [pid])?;
     let endless = " ".repeat((128 << 10) + 1);
     refused("endless text", device.write(&endless), Errno::TOOBIG)
+}
+
+fn a_read_fails_half_way() -> Result<()> {
+    let device = start()?;
+    let idle = Idle::several(3)?;
+    let pids: BTreeSet<u32> = idle.iter().map(Idle::pid).collect();
+    device.add(&Vec::from_iter(pids.clone()))?;
+    let lines: Vec<String> = pids.iter().map(|pid| format!("{pid}\n")).collect();
+    let mut memory = Memory::new()?;
+    // There is room for the first line and a byte, whatever the call says.
+    let room = lines[0].len() + 1;
+    let read = memory.read(device.as_fd(), memory.tail(room), 100)?;
+    let first = memory.get(memory.tail(room), read);
+    ensure!(first == lines[0].as_bytes(), "{first:?}");
+    let nowhere = memory.unmapped();
+    let read = memory.read(device.as_fd(), nowhere, 100);
+    refused("a read to nowhere", read, Errno::FAULT)?;
+    let rest = device.read()?;
+    ensure!(rest == lines[1..].concat(), "{rest:?}");
+    Ok(())
 }
 
 fn ranges() -> Result<()> {

@@ -9,15 +9,21 @@ use rustix::io::Errno;
 use super::{State, has_members, refused, start};
 use crate::Test;
 use crate::helper::Helper;
+use crate::ktap::Skip;
 use crate::proc;
 use crate::run::until;
 use crate::sys::device::{Device, Events};
+use crate::sys::task::Poller;
 
 pub const TESTS: &[(&str, Test)] = &[
     ("threads: each is a member by itself", each_is_a_member),
     (
         "threads: those that a member makes join",
         those_that_a_member_makes,
+    ),
+    (
+        "threads: those that the kernel makes for a member join",
+        those_that_the_kernel_makes,
     ),
     (
         "threads: a tree is all threads of all its processes",
@@ -91,6 +97,25 @@ fn each_is_a_member() -> Result<()> {
     refused("a thread that is gone", list.add(&[tids[2]]), Errno::SRCH)?;
     helper.kill()?;
     until("the last one has left", || Ok(list.members()?.is_empty()))
+}
+
+fn those_that_the_kernel_makes() -> Result<()> {
+    let device = start()?;
+    let list = list(&device, abi::RULE_FOLLOW)?;
+    let us = std::process::id();
+    // The tests run in the first thread, which is the one that asks for another.
+    list.add(&[us])?;
+    let before = proc::threads(us)?;
+    let poller = match Poller::new() {
+        Err(Errno::NOSYS) => return Err(Skip("this kernel has no io_uring").into()),
+        poller => poller?,
+    };
+    let now = proc::threads(us)?;
+    let made: Vec<u32> = now.difference(&before).copied().collect();
+    ensure!(made.len() == 1, "{before:?}, {now:?}");
+    has_members(&list, [us, made[0]])?;
+    drop(poller);
+    until("the thread has left", || Ok(list.members()? == [us].into()))
 }
 
 fn those_that_a_member_makes() -> Result<()> {

@@ -3,6 +3,7 @@
 #![expect(unsafe_code)]
 
 use std::mem;
+use std::os::fd::{FromRawFd, OwnedFd};
 
 use rustix::process::{Pid, Signal, WaitOptions};
 
@@ -112,6 +113,24 @@ impl Drop for Idle {
     fn drop(&mut self) {
         let _ = self.kill();
         let _ = rustix::process::waitpid(Some(self.0), WaitOptions::empty());
+    }
+}
+
+/// A thread of this process that the kernel makes for io_uring; it ends when this is dropped.
+pub struct Poller(#[expect(dead_code, reason = "open, that is all")] OwnedFd);
+
+impl Poller {
+    /// # Errors
+    ///
+    /// `ENOSYS` if the kernel knows no such thing.
+    pub fn new() -> Result<Self> {
+        // `struct io_uring_params`, with `IORING_SETUP_SQPOLL` in its flags.
+        let mut params = [0_u32; 30];
+        params[2] = 1 << 1;
+        // SAFETY: The kernel reads and writes such a struct.
+        let fd = check(unsafe { libc::syscall(libc::SYS_io_uring_setup, 1, params.as_mut_ptr()) })?;
+        // SAFETY: The kernel has just made it for us.
+        Ok(Self(unsafe { OwnedFd::from_raw_fd(fd as i32) }))
     }
 }
 

@@ -30,7 +30,7 @@
 //! # Pid namespaces
 //!
 //! Pids are taken and given as the caller's active pid namespace numbers them. Who has no number
-//! there cannot be added or removed, and is not shown. Lists are read in the order of the initial
+//! there cannot be added, is removed by [`CLEAR`] only, and is not shown. Lists are read in the order of the initial
 //! namespace's numbers, so elsewhere pids need not ascend.
 //!
 //! # Rights
@@ -50,7 +50,7 @@
 //! | `EBADF` | a change through a descriptor that is open for reading only |
 //! | `EPERM` | a change to another's list without the capability |
 //! | `EINTR` | a signal came while waiting: for an event, for a process that is still being made |
-//! | `EAGAIN` | no event, on a descriptor with `O_NONBLOCK` |
+//! | `EAGAIN` | no event, on a descriptor with `O_NONBLOCK`; a tree that grows faster than it is found |
 //! | `ESRCH` | no such process (or thread): who does not live can be removed, never added |
 //! | `ENOENT` | no list of that name; no more lists ([`LIST`]) |
 //! | `EEXIST` | there is a list of that name |
@@ -63,8 +63,9 @@
 //! | `EMFILE`, `ENFILE` | no descriptor could be had |
 //! | `ENOTTY` | an ioctl that this descriptor does not know |
 //!
-//! A call that fails has changed nothing, but for a tree of more than [`BATCH_MAX`] members
-//! ([`PIDS_TREE`]), which is added piece by piece.
+//! A call that fails has changed nothing, but for a tree ([`PIDS_TREE`]) of more than [`BATCH_MAX`]
+//! members, or on a list that follows one that grows meanwhile: these are added piece by piece, and
+//! the same call once more goes on.
 
 /// Version of this interface, in [`Info::version`]; it grows with every incompatible change.
 pub const VERSION: u32 = 2;
@@ -218,10 +219,16 @@ pub struct Stats {
     pub refills: u64,
     /// Children that could not be added when they were forked: no chunk was at hand.
     pub failed: u64,
-    /// Children that were added later, by the repair that a failure starts.
+    /// Of these, how many have got their chunk, or left before.
     pub repaired: u64,
-    /// Members that wait for a chunk now. They are members in every other respect.
+    /// Of these, how many wait for a chunk now. They are members in every other respect.
     pub waiting: u64,
+    /// Of these, how many found no place to wait in, and were not even members for a while. As long as
+    /// it is 0, the list has lost nobody.
+    pub overflowed: u64,
+    /// Children that a walk over the tasks has added after that. It cannot find one whose parent has
+    /// exited, and may add one that nobody missed.
+    pub found: u64,
     /// Tasks that came to the list by a fork.
     pub followed: u64,
     /// Members that left because their task was freed.
@@ -276,6 +283,10 @@ pub struct Module {
     pub failed: u64,
     /// [`Stats::repaired`].
     pub repaired: u64,
+    /// [`Stats::overflowed`].
+    pub overflowed: u64,
+    /// [`Stats::found`].
+    pub found: u64,
     /// [`Stats::followed`].
     pub followed: u64,
     /// [`Stats::left`].

@@ -65,6 +65,8 @@ pub struct StatsView {
     pub left: u64,
     pub failed: u64,
     pub repaired: u64,
+    pub overflowed: u64,
+    pub found: u64,
     pub chunks_used: u64,
     pub chunks_free: u64,
     pub reserve: u64,
@@ -89,6 +91,8 @@ impl From<&Stats> for StatsView {
             left: stats.left,
             failed: stats.failed,
             repaired: stats.repaired,
+            overflowed: stats.overflowed,
+            found: stats.found,
             chunks_used: stats.chunks_used,
             chunks_free: stats.chunks_free,
             reserve: stats.reserve,
@@ -114,6 +118,8 @@ pub struct ModuleView {
     pub left: u64,
     pub failed: u64,
     pub repaired: u64,
+    pub overflowed: u64,
+    pub found: u64,
     pub refills: u64,
 }
 
@@ -127,6 +133,8 @@ impl From<&Module> for ModuleView {
             members,
             failed,
             repaired,
+            overflowed,
+            found,
             followed,
             left,
             refills,
@@ -141,6 +149,8 @@ impl From<&Module> for ModuleView {
             left,
             failed,
             repaired,
+            overflowed,
+            found,
             refills,
         }
     }
