@@ -183,7 +183,7 @@ impl Operations for ListFile {
                 Word::RemoveRange(first, last) => changes.remove_range(first, last)?,
             }
         }
-        list.apply(&mut changes.list)
+        list.apply(&mut changes.list).map(drop)
     }
 
     fn ioctl(&self, file: Opened<'_>, cmd: u32, arg: UserPtr) -> Result<u32> {

@@ -295,7 +295,8 @@ impl State {
         self.removed.load(Acquire)
     }
 
-    /// Applies all of `changes`, in their order and in one step, or none. May sleep.
+    /// Applies all of `changes`, in their order and in one step, or none; returns how many of them
+    /// changed something. May sleep.
     ///
     /// There are at most [`abi::BATCH_MAX`] of them: interrupts are off meanwhile.
     ///
@@ -303,7 +304,7 @@ impl State {
     ///
     /// `ESRCH` if a task to add is not there, `ENOMEM` if there is no memory for them all, `ENOSPC` if
     /// there may not be, `EINTR` for a signal, `ENODEV` for a removed list.
-    pub(crate) fn apply(&self, changes: &mut [Change]) -> Result {
+    pub(crate) fn apply(&self, changes: &mut [Change]) -> Result<usize> {
         // One pid of every leaf there has to be, ascending.
         let mut adds: KVec<u32> = KVec::new();
         for change in changes.iter_mut() {
@@ -320,6 +321,7 @@ impl State {
                 adds[i..].rotate_right(1);
             }
         }
+        let mut changed = 0;
         loop {
             let applied = self.change(|set, beside| {
                 if self.is_removed() {
@@ -336,11 +338,13 @@ impl State {
                                 // There are chunks for all of them; removals only give some back.
                                 let _ = set.set(id);
                                 self.record(beside, abi::EVENT_ADDED, id);
+                                changed += 1;
                             }
                         }
                         Change::Remove(id) => {
                             if self.remove(set, beside, id) {
                                 self.record(beside, abi::EVENT_REMOVED, id);
+                                changed += 1;
                             }
                         }
                         Change::Nothing => {}
@@ -362,7 +366,7 @@ impl State {
                 }
             }
         }
-        Ok(())
+        Ok(changed)
     }
 
     /// Adds, or removes, processes and all their descendants; of a list of threads, all their
@@ -380,7 +384,7 @@ impl State {
         }
         let mut family = Family::of(roots)?;
         // A round finds those that were forked before the last one made a member of their parent.
-        for _ in 0..8 {
+        for _ in 0..32 {
             let mut changes = KVVec::new();
             for id in family.ids(self.kind)? {
                 if self.has(id) != adding {
@@ -388,10 +392,12 @@ impl State {
                     changes.push(change, GFP_KERNEL)?;
                 }
             }
+            // Who was being made may have come in by his fork event by now.
+            let mut changed = 0;
             for piece in changes.chunks_mut(abi::BATCH_MAX as usize) {
-                self.apply(piece)?;
+                changed += self.apply(piece)?;
             }
-            if changes.is_empty() || self.rules() & abi::RULE_FOLLOW == 0 {
+            if changed == 0 || self.rules() & abi::RULE_FOLLOW == 0 {
                 return Ok(());
             }
             // On the spot, so that nobody forks again before; a round sees to whom it misses.
