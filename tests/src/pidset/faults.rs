@@ -34,7 +34,8 @@ pub const TESTS: &[(&str, Test)] = &[
     ),
 ];
 
-/// Fault injection into slab allocations, quiet and of those that could wait, too.
+/// Fault injection, quiet: into slab allocations, of those that could wait, too, and into copies from and
+/// to userland.
 struct Faults {
     /// `fail-nth` of this thread.
     nth: File,
@@ -47,7 +48,12 @@ impl Faults {
         if !Path::new(FAILSLAB).exists() {
             return Err(Skip("this kernel has no fault injection").into());
         }
-        Self::set("verbose", "0")?;
+        for kind in ["failslab", "fail_page_alloc", "fail_usercopy"] {
+            let verbose = format!("/sys/kernel/debug/{kind}/verbose");
+            if Path::new(&verbose).exists() {
+                fs::write(&verbose, "0").with_context(|| format!("silencing {kind}"))?;
+            }
+        }
         Self::set("ignore-gfp-wait", "N")?;
         // It dumps its stack when it gets nothing, which is not to be told from a complaint; for a fork,
         // it is called when no stack is left over from an earlier one.
@@ -67,15 +73,23 @@ impl Faults {
         fs::write(&path, value).with_context(|| format!("writing {value} to {path}"))
     }
 
-    /// Runs `f` with its `n`-th allocation to fail; returns whether there was one.
+    /// Runs `f` with its `n`-th allocation or copy to fail; returns whether there was one.
     fn nth<T>(&self, n: u32, f: impl FnOnce() -> T) -> Result<(T, bool)> {
         self.nth.write_all_at(n.to_string().as_bytes(), 0)?;
         let result = f();
         let mut left = [0; 16];
-        let count = self.nth.read_at(&mut left, 0)?;
-        self.nth.write_all_at(b"0", 0)?;
-        let left: u32 = std::str::from_utf8(&left[..count])?.trim().parse()?;
-        Ok((result, left == 0))
+        let asked = self.nth.read_at(&mut left, 0);
+        // Copies count as well: the one to fail may have been of the question, or of this.
+        if self.nth.write_all_at(b"0", 0).is_err() {
+            self.nth.write_all_at(b"0", 0)?;
+        }
+        match asked.map_err(sys::errno) {
+            Err(Errno::FAULT) => Ok((result, false)),
+            count => {
+                let left: u32 = std::str::from_utf8(&left[..count?])?.trim().parse()?;
+                Ok((result, left == 0))
+            }
+        }
     }
 }
 
@@ -111,7 +125,7 @@ fn symbol(name: &str) -> Result<Range<u64>> {
     Ok(start..end)
 }
 
-/// Lets each allocation of `call` fail in turn, until it has no more. Then `undo` takes back what it
+/// Lets each allocation and copy of `call` fail in turn, until it has no more. Then `undo` takes back what it
 /// did. A call that fails has changed nothing.
 fn in_turn<T>(
     faults: &Faults,
@@ -204,7 +218,6 @@ fn each_allocation_may_fail() -> Result<()> {
     for list in [&list, &threads, &union] {
         each("HAS", &mut || list.has(us[0]).map(drop), &mut { nothing })?;
         each("SPAN", &mut || list.ids().map(drop), &mut { nothing })?;
-        each("STATS", &mut || list.stats().map(drop), &mut { nothing })?;
         each("MODULE", &mut || list.module().map(drop), &mut { nothing })?;
         each("LIST", &mut || list.next_list(1).map(drop), &mut {
             nothing
@@ -220,6 +233,9 @@ fn each_allocation_may_fail() -> Result<()> {
             &mut || list.list("list")?.read().map(drop),
             &mut { nothing },
         )?;
+    }
+    for list in [&list, &threads] {
+        each("STATS", &mut || list.stats().map(drop), &mut { nothing })?;
     }
     each(
         "RULES",
@@ -277,7 +293,7 @@ fn each_allocation_may_fail() -> Result<()> {
     has_members(&list, [near[0].pid(), near[1].pid()])
 }
 
-/// What a failure may lead to: a kernel with `FAULT_INJECTION_USERCOPY` counts copies as well.
+/// What a failure may lead to: of an allocation, or of a copy.
 fn may_be(error: Errno) -> bool {
     error == Errno::NOMEM || error == Errno::FAULT
 }
