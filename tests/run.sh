@@ -119,7 +119,7 @@ rt() {
 # The same with a kernel that checks every access, lock and allocation, and looks for leaks in the end.
 debug() {
     check "guest: debug kernel" env KERNEL=7.2-debug \
-        qemu/guest.sh debug --tests --timeout 2400 --idle 600 -- guest-tests
+        qemu/guest.sh debug --tests --timeout 3600 --idle 900 --env PIDLIST_LOADS=500 -- guest-tests
     check "set in the kernel: debug kernel" env KERNEL=7.2-debug \
         rust_pidlist/tests/kernel/run.sh operations="${PIDLIST_OPERATIONS:-1000000}"
 }
@@ -127,7 +127,7 @@ debug() {
 # For hours, what takes hours.
 soak() {
     check "soak: debug kernel" env KERNEL=7.2-debug \
-        qemu/guest.sh soak --tests --patience 1 --timeout 21600 --idle 3600 --env "PIDLIST_SOAK=${PIDLIST_SOAK:-1}" \
+        qemu/guest.sh soak --tests --patience 1 --timeout 21600 --idle 3600 --env "PIDLIST_SOAK=${PIDLIST_SOAK:-1}" --env PIDLIST_LOADS=2000 \
         -- guest-tests
     check "soak: set in the kernel" env KERNEL=7.2-debug rust_pidlist/tests/kernel/run.sh operations=100000000
 }

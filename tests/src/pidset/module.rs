@@ -13,12 +13,14 @@ use crate::Test;
 use crate::helper::Helper;
 use crate::run::{pidlist, shell, until};
 use crate::sys::device::{Device, PATH};
+use crate::sys::task::brief_child;
 
 pub const TESTS: &[(&str, Test)] = &[
     (
         "module: every kind of open descriptor keeps it",
         an_open_descriptor_keeps_it,
     ),
+    ("module: it comes and goes many times", load_and_unload),
     (
         "module: it comes and goes while processes fork",
         load_and_unload_in_a_storm,
@@ -93,6 +95,28 @@ fn open_and_close(done: &AtomicBool) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// How often to load the module: `PIDLIST_LOADS`.
+fn loads() -> Result<u32> {
+    std::env::var("PIDLIST_LOADS").map_or(Ok(50), |loads| {
+        loads.parse().context("PIDLIST_LOADS is no number")
+    })
+}
+
+fn load_and_unload() -> Result<()> {
+    start()?;
+    let us = [std::process::id()];
+    for round in 0..loads()? {
+        let device = Device::open()?;
+        let list = device.create("list", abi::RULE_FOLLOW)?;
+        list.add(&us)?;
+        brief_child()?;
+        drop((list, device));
+        // The list stays: it goes with the module.
+        reload().with_context(|| format!("round {round}"))?;
+    }
+    start().map(drop)
 }
 
 fn load_and_unload_in_a_storm() -> Result<()> {
