@@ -1,7 +1,7 @@
 //! Black-box tests for a machine of one's own: they load and unload the module, and fork a lot.
 //!
 //! `guest-tests [PART-OF-A-NAME]…` runs in the guest (`make test-guest`) and reports in KTAP, to the
-//! file that `PIDLIST_RESULTS` names or to stdout. `PIDLIST_SOAK=1` makes the storms long ones.
+//! file that `PIDLIST_RESULTS` names or to stdout. `PIDLIST_SOAK=1` makes the storms long ones, `PIDLIST_LOADS=N` loads the module so often.
 //! `guest-tests storm N` is a workload, `latency N` a measurement, `guest-tests helper …` what the tests start.
 
 mod helper;
