@@ -67,7 +67,9 @@ impl Lives {
                 disorder += u64::from(late);
                 life.forks.push(*fork);
             }
-            Event::Exec { exec, path, args } => {
+            Event::Exec {
+                exec, path, args, ..
+            } => {
                 let key = exec.task.key;
                 let life = self.of(key.tgid);
                 disorder += u64::from(life.exits.iter().any(|exit| exit.task.key == key));
@@ -219,7 +221,7 @@ fn a_storm_is_seen_whole(programs: &Programs) -> Outcome {
         exits += life.exits.len();
     }
     println!(
-        "of {}: {forks} forks, {execs} execs, {exits} exits in {took:.1?}; start-up {started_in:.0?}; {counters:?}",
+        "of {}: {forks} forks, {execs} execs, {exits} exits in {took:.1?}; start-up {started_in:.2?}; {counters:?}",
         pids.len(),
     );
     ensure!(
@@ -234,7 +236,7 @@ fn a_storm_is_seen_whole(programs: &Programs) -> Outcome {
 }
 
 fn a_tiny_ring_loses_and_tells(programs: &Programs) -> Outcome {
-    const RING: u32 = 16 * 1024;
+    const RING: u32 = 32 * 1024;
     let mut events = programs.events(&Options {
         ring_bytes: RING,
         ..Options::default()
@@ -302,17 +304,29 @@ fn a_tiny_ring_loses_and_tells(programs: &Programs) -> Outcome {
 
 fn arguments_are_whole_or_flagged(programs: &Programs) -> Outcome {
     let mut events = programs.events(&Options::default())?;
+    // The kernel takes no single argument of more than 128 KiB less one byte.
     let long = "x".repeat(100 * 1024);
-    // With `/bin/true` and two NULs, one byte less than there is room for; just fits; one too long.
-    let fits = ARGS_MAX - "/bin/true".len() - 2;
-    let sizes = [long.len(), fits - 1, fits, fits + 1, 4096, 8192, 0];
+    // With `/bin/true` and three NULs, one byte less than there is room for; just fits; one too
+    // long.
+    let fits = ARGS_MAX - "/bin/true".len() - 3;
+    let sizes = [
+        200 * 1024,
+        100 * 1024,
+        fits - 1,
+        fits,
+        fits + 1,
+        4096,
+        8192,
+        0,
+    ];
     let mut lives = Lives::default();
     for size in sizes {
-        let pid = spawn(Command::new("/bin/true").arg(&long[..size]))?;
+        let (first, second) = (size.min(long.len()), size.saturating_sub(long.len()));
+        let pid = spawn(Command::new("/bin/true").args([&long[..first], &long[..second]]))?;
         roles::wait(pid);
         lives.gather(&mut events)?;
         let (_, exec, args, _) = lives.child(pid)?;
-        let total = "/bin/true".len() + 2 + size;
+        let total = "/bin/true".len() + 3 + size;
         ensure!(exec.args_total as usize == total, "{size}: {exec:?}");
         ensure!(
             exec.args_len as usize == total.min(ARGS_MAX),
@@ -325,12 +339,14 @@ fn arguments_are_whole_or_flagged(programs: &Programs) -> Outcome {
             "{size}: {exec:?}"
         );
         ensure!(
-            args.len() == 2 && args[0] == b"/bin/true",
+            args.len() == 3 && args[0] == b"/bin/true",
             "{size}: {} arguments",
             args.len()
         );
+        let there = total.min(ARGS_MAX) - "/bin/true".len() - 2 - first;
+        let there = there.min(second);
         ensure!(
-            args[1].iter().all(|&byte| byte == b'x'),
+            args[1] == long.as_bytes()[..first] && args[2] == long.as_bytes()[..there],
             "{size}: other bytes"
         );
     }
