@@ -582,7 +582,7 @@ impl Cache {
     fn insert(&mut self, seen: &Sighting, seen_ns: u64) -> Slot {
         let key = seen.key;
         let slot = self.entries.insert(Entry {
-            process: Process::new(*seen, seen_ns),
+            process: Process::new(seen.clone(), seen_ns),
             lineage: None,
             next_sibling: None,
             previous_sibling: None,
@@ -712,18 +712,8 @@ impl Cache {
         if process.seen_ns > seen_ns {
             return;
         }
-        let exact = process.seen;
-        process.seen = *seen;
+        process.seen.renew(seen);
         process.seen_ns = seen_ns;
-        if seen.precision == Precision::Tick && exact.precision == Precision::Nanosecond {
-            process.seen.key = exact.key;
-            process.seen.precision = Precision::Nanosecond;
-        }
-        // What one source cannot tell, another may have told.
-        process.seen.cgroup_id = seen.cgroup_id.or(exact.cgroup_id);
-        process.seen.pid_ns = seen.pid_ns.or(exact.pid_ns);
-        process.seen.ns_tgid = seen.ns_tgid.or(exact.ns_tgid);
-        process.seen.usage.maxrss_kib = seen.usage.maxrss_kib.max(exact.usage.maxrss_kib);
         self.adopt(slot, seen);
     }
 

@@ -10,16 +10,24 @@
 mod audit;
 mod bpf_source;
 mod cache;
+pub mod cgroup;
 pub mod clock;
 mod collector;
 mod key;
 mod proc_source;
 mod process;
+mod redact;
 pub mod source;
+#[cfg(feature = "serde")]
+mod text;
 
 pub use audit::{Audit, Bound};
 pub use cache::{Cache, Counters, Outcome, Repair, Settings};
 pub use collector::{Change, Collector, Observer, What};
 pub use key::{Key, Precision, TICK_NS};
 pub use proc_source::ProcSource;
-pub use process::{Exit, Ids, Image, ImageSource, Process, Sighting, Usage};
+pub use process::{
+    Capabilities, Credentials, Environment, Exe, Exit, Ids, Image, ImageSource, Nested, NsPid,
+    Process, Sighting, State, Usage,
+};
+pub use redact::Redact;

@@ -3,7 +3,7 @@
 use std::io;
 use std::os::fd::BorrowedFd;
 
-use crate::{Image, Key, ProcSource, Sighting, bpf_source};
+use crate::{Image, Key, ProcSource, Redact, Sighting, bpf_source};
 
 /// A source failed.
 #[derive(Debug, thiserror::Error)]
@@ -110,6 +110,13 @@ pub enum Want {
     Proc,
 }
 
+/// What is recorded beyond what always is.
+#[derive(Clone, Debug, Default)]
+pub struct Capture {
+    /// The environment at each exec, without these values; `None`: no environment.
+    pub environment: Option<Redact>,
+}
+
 /// Which source is used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
@@ -137,16 +144,25 @@ pub struct Sources {
 ///
 /// [`Want::Bpf`] is not to be had.
 pub fn open(want: Want, with_events: bool) -> Result<Sources, SourceError> {
+    open_with(want, with_events, &Capture::default())
+}
+
+/// Like [`open`], and says what is to be recorded.
+///
+/// # Errors
+///
+/// [`Want::Bpf`] is not to be had.
+pub fn open_with(want: Want, with_events: bool, capture: &Capture) -> Result<Sources, SourceError> {
     let proc = |refused| Sources {
         kind: Kind::Proc,
-        tasks: Box::new(ProcSource::default()),
+        tasks: Box::new(ProcSource::default().capturing(capture.clone())),
         events: None,
         refused,
     };
     if want == Want::Proc {
         return Ok(proc(None));
     }
-    match bpf_source::open(with_events) {
+    match bpf_source::open(with_events, capture) {
         Ok((tasks, events)) => Ok(Sources {
             kind: Kind::Bpf,
             tasks,

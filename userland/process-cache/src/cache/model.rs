@@ -77,14 +77,7 @@ fn tell(cache: &mut Cache, event: &Event) {
         Event::Exec(time_ns, process) => cache.on_exec(
             *time_ns,
             process,
-            Image {
-                path: None,
-                block: Box::default(),
-                args_total: 0,
-                args_truncated: false,
-                args_unreadable: false,
-                source: crate::ImageSource::Exec,
-            },
+            Image::new(crate::ImageSource::Exec, None, Box::default()),
         ),
         Event::Exit(time_ns, process) => cache.on_exit(*time_ns, process),
     };

@@ -17,14 +17,7 @@ fn seen(key: Key, parent: Option<Key>) -> Sighting {
 }
 
 fn image(block: &[u8]) -> Image {
-    Image {
-        path: Some((*b"/bin/x").into()),
-        block: block.into(),
-        args_total: block.len() as u64,
-        args_truncated: false,
-        args_unreadable: false,
-        source: ImageSource::Exec,
-    }
+    Image::new(ImageSource::Exec, Some((*b"/bin/x").into()), block.into())
 }
 
 /// A cache with init (1) and a shell (10) whose parent it is.

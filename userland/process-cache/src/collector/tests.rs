@@ -86,7 +86,7 @@ fn events_between_attaching_and_walking_are_neither_lost_nor_doubled() {
     let exit = Sighting {
         dead: true,
         exit_status: Some(0),
-        ..brief
+        ..brief.clone()
     };
     let fork = |child| Event::Fork {
         time_ns: now + 1,
@@ -94,7 +94,7 @@ fn events_between_attaching_and_walking_are_neither_lost_nor_doubled() {
         forker: None,
     };
     let (collector, _) = start(Script {
-        tasks: vec![seen(1, 1), both, brief],
+        tasks: vec![seen(1, 1), both.clone(), brief.clone()],
         pending: [fork(brief), fork(both)].into(),
         // The walk has passed by, then it exits.
         during_walk: [Event::Exit {
