@@ -163,3 +163,53 @@ fn read(event: &pidlist_bpf::Event<'_>, capture: &Capture) -> Option<Event> {
         }
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Redact;
+
+    /// Where BPF is to be had: needs rights, and the object.
+    #[test]
+    fn an_environment_is_redacted_before_anybody_sees_it() {
+        let capture = Capture {
+            environment: Some(Redact::new(["*SECRET*"])),
+        };
+        let opened = open(true, &capture);
+        let Ok((_, Some(mut events))) = opened else {
+            // Past the capture of output: nobody should take this for a pass.
+            let skip = b"SKIP an_environment_is_redacted_before_anybody_sees_it: no BPF\n";
+            let _ = std::io::Write::write_all(&mut std::io::stderr(), skip);
+            return;
+        };
+        let mut child = std::process::Command::new("/bin/true")
+            .args(["", "a", ""])
+            .env_clear()
+            .envs([("A", "1"), ("MY_SECRET", "x y")])
+            .current_dir("/proc")
+            .spawn()
+            .unwrap();
+        child.wait().unwrap();
+        let mut image = None;
+        events
+            .drain(&mut |event| match event {
+                Event::Exec {
+                    process, image: it, ..
+                } if process.key.tgid == child.id() => image = Some(it),
+                _ => {}
+            })
+            .unwrap();
+        let image = image.unwrap();
+        let env = image.env.as_deref().unwrap();
+        assert_eq!(&*env.block, b"A=1\0MY_SECRET=***\0");
+        assert!(!env.truncated);
+        assert_eq!(image.cwd.as_deref(), Some(b"/proc".as_slice()));
+        let args: Vec<_> = image.args().collect();
+        assert_eq!(args, [b"/bin/true".as_slice(), b"", b"a", b""]);
+        let exe = std::fs::canonicalize("/bin/true").unwrap();
+        assert_eq!(
+            image.exe(),
+            Some(std::os::unix::ffi::OsStrExt::as_bytes(exe.as_os_str()))
+        );
+    }
+}

@@ -377,6 +377,9 @@ fn device(encoded: u32) -> u32 {
 
 #[cfg(test)]
 mod tests {
+    use std::ffi::OsString;
+    use std::os::unix::ffi::OsStringExt as _;
+
     use super::*;
 
     #[test]
@@ -466,6 +469,77 @@ mod tests {
         let walk = ProcSource::at(root.path()).walk().unwrap();
         assert_eq!(walk.len(), 1);
         assert_eq!(walk[0].parent, None, "its parent is not in this tree");
+    }
+
+    /// Without rights over it, as under `hidepid=1`.
+    #[test]
+    fn who_vanishes_and_who_is_hidden_is_counted() {
+        use std::os::unix::fs::PermissionsExt as _;
+
+        let root = tempfile::tempdir().unwrap();
+        let set = |path: &Path, mode| {
+            std::fs::set_permissions(path, std::fs::Permissions::from_mode(mode)).unwrap();
+        };
+        set(root.path(), 0o755);
+        for pid in ["5", "6", "7"] {
+            std::fs::create_dir(root.path().join(pid)).unwrap();
+        }
+        set(&root.path().join("5"), 0);
+        set(&root.path().join("6"), 0);
+        let source = ProcSource::at(root.path());
+        let mut walker = source.clone();
+        std::thread::spawn(move || {
+            // Of this thread alone.
+            let nobody = rustix::thread::Uid::from_raw(65534);
+            if rustix::process::geteuid().is_root() {
+                rustix::thread::set_thread_res_uid(nobody, nobody, nobody).unwrap();
+            }
+            assert!(walker.walk().unwrap().is_empty());
+            assert_eq!(walker.sighting(8), None);
+        })
+        .join()
+        .unwrap();
+        assert_eq!((source.hidden(), source.vanished()), (2, 2));
+    }
+
+    #[test]
+    fn a_sighting_tells_what_proc_knows() {
+        let mut child = std::process::Command::new("sleep")
+            .arg("60")
+            .spawn()
+            .unwrap();
+        let source = ProcSource::default();
+        let seen = (0..1000).find_map(|_| {
+            std::thread::sleep(std::time::Duration::from_millis(1));
+            let seen = source.sighting(child.id())?;
+            (seen.comm.starts_with(b"sleep\0") && seen.state == State::Sleeping).then_some(seen)
+        });
+        let image = seen
+            .as_ref()
+            .and_then(|seen| source.image(seen.key, seen.precision));
+        child.kill().unwrap();
+        child.wait().unwrap();
+        let (seen, image) = (seen.unwrap(), image.unwrap());
+        assert_eq!(seen.parent.unwrap().tgid, std::process::id());
+        assert_eq!(seen.exit_signal, Some(17));
+        let exe = std::fs::metadata("/proc/self/exe").unwrap();
+        assert_ne!(
+            seen.exe.unwrap().ino,
+            std::os::unix::fs::MetadataExt::ino(&exe)
+        );
+        let namespace = std::fs::metadata("/proc/self/ns/pid").unwrap();
+        assert_eq!(
+            u64::from(seen.pid_ns.unwrap()),
+            std::os::unix::fs::MetadataExt::ino(&namespace)
+        );
+        let own = source.sighting(std::process::id()).unwrap();
+        assert_eq!(seen.credentials, own.credentials);
+        assert_eq!(seen.cgroup_id, own.cgroup_id);
+        assert_eq!(image.cwd.unwrap(), {
+            let cwd = std::env::current_dir().unwrap();
+            OsString::from(cwd).into_vec().into_boxed_slice()
+        });
+        assert_eq!(source.sighting(child.id()), None, "it has been reaped");
     }
 
     #[test]
