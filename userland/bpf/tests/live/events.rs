@@ -79,10 +79,12 @@ pub const TESTS: &[Test] = &[
 struct Life {
     forks: Vec<Fork>,
     execs: Vec<(Exec, Vec<u8>, Vec<Vec<u8>>)>,
-    /// Environment, executable, working directory, of each exec.
-    more: Vec<(Vec<u8>, Option<Vec<u8>>, Option<Vec<u8>>)>,
+    more: Vec<More>,
     exits: Vec<Exit>,
 }
+
+/// What else an exec tells: environment, executable, working directory.
+type More = (Vec<u8>, Option<Vec<u8>>, Option<Vec<u8>>);
 
 /// Fork, exec, its arguments, and exit.
 type Whole<'a> = (&'a Fork, &'a Exec, &'a [Vec<u8>], &'a Exit);
