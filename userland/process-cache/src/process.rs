@@ -253,8 +253,8 @@ pub struct Image {
     /// execveat shows as `/dev/fd/N`, with a slash and the name if it was given one.
     #[cfg_attr(feature = "serde", serde(with = "text::option"))]
     pub path: Option<Box<[u8]>>,
-    /// Where the file that runs really is, if that is not [`path`](Self::path): see
-    /// [`exe`](Self::exe).
+    /// Where the file that runs really is, if that is not [`path`](Self::path), see
+    /// [`exe`](Self::exe); cut at the front if it does not begin with a slash.
     #[cfg_attr(feature = "serde", serde(with = "text::option"))]
     pub real_path: Option<Box<[u8]>>,
     /// The working directory at the exec, or when `/proc` was read, if known; cut at the front if it
