@@ -536,7 +536,11 @@ impl Sighting {
         let between = self.nested.iter().flat_map(|nested| &nested.between);
         std::iter::once(initial)
             .chain(between.copied())
-            .chain(innermost.filter(|innermost| *innermost != initial))
+            .chain(innermost.filter(|innermost| {
+                // Without rights, /proc does not tell which namespace it is.
+                let unnamed = innermost.ns.is_none() && self.nested.is_none();
+                *innermost != initial && !(unnamed && innermost.pid == initial.pid)
+            }))
     }
 
     /// Takes over what a newer sighting of the same process tells. What that one cannot tell stays
@@ -753,6 +757,12 @@ mod tests {
             pids(&inner),
             [initial, (Some(98), 30), (Some(99), 20), (Some(100), 1)]
         );
+        // Namespaces without names, as /proc may show them.
+        let mut seen = Sighting::from_record(&task()).unwrap();
+        seen.pid_ns = None;
+        assert_eq!(seen.pids().count(), 1);
+        seen.ns_tgid = Some(1);
+        assert_eq!(seen.pids().count(), 2);
         // Deeper than the record has room for.
         inner.ns_level = 32;
         let seen = Sighting::from_record(&inner).unwrap();
