@@ -78,6 +78,7 @@ impl Session {
         // A session ends with its command: all that fits is kept until then.
         let settings = Settings {
             keep_exited_ns: None,
+            keep_short_lived_ns: None,
             max_bytes: 256 << 20,
             ..Settings::default()
         };

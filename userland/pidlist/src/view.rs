@@ -285,7 +285,7 @@ impl Summary {
                 exits: counters.exits_lost,
             },
             repaired: collector.repaired(),
-            evicted: counters.evicted,
+            evicted: counters.evicted(),
             command: command.clone(),
         }
     }

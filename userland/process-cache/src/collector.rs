@@ -4,7 +4,10 @@ use std::os::fd::BorrowedFd;
 
 use crate::audit::{Population, bounds};
 use crate::source::{Event, EventSource, Lost, SourceError, TaskSource};
-use crate::{Audit, Cache, Key, Outcome, Precision, ProcSource, Repair, Settings, Sighting, clock};
+use crate::{
+    Audit, Cache, Change, Key, Outcome, Precision, ProcSource, Reader, Repair, Settings, Sighting,
+    What, clock,
+};
 
 #[cfg(test)]
 mod tests;
@@ -19,34 +22,6 @@ const LOST_INTERVAL_NS: u64 = 50 * MILLISECOND;
 const CHECK_INTERVAL_NS: u64 = 10_000 * MILLISECOND;
 /// A walk costs at most a tenth of the time: the next one waits for nine times its length.
 const WALK_SHARE: u64 = 9;
-
-/// What happened to a process.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum What {
-    /// It was made.
-    Forked,
-    /// It runs a new program.
-    Executed,
-    /// It has exited.
-    Exited,
-    /// A walk found it; no event had told of it.
-    Found,
-    /// A walk did not find it any more; no event had told of its exit.
-    Gone,
-    /// A walk found it though it had been taken for dead.
-    Revived,
-}
-
-/// Something that has just changed in a cache.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Change {
-    /// When it happened, or was found out; nanoseconds of `CLOCK_BOOTTIME`.
-    pub time_ns: u64,
-    /// What it was.
-    pub what: What,
-    /// To whom.
-    pub key: Key,
-}
 
 /// Whoever wants to know of every change, with the cache as it is right after it.
 pub type Observer<'a> = dyn FnMut(&Change, &Cache) + 'a;
@@ -105,6 +80,11 @@ impl Collector {
         &self.cache
     }
 
+    /// What reads the cache from other threads, as of the last step or a few milliseconds ago.
+    pub fn reader(&mut self) -> Reader {
+        self.cache.reader()
+    }
+
     /// Whether events are told; else changes are found by walks.
     #[must_use]
     pub fn has_events(&self) -> bool {
@@ -149,7 +129,9 @@ impl Collector {
         if clock::boottime_ns() >= self.walk_due_ns() {
             self.walk(observer)?;
         }
-        self.cache.expire(clock::boottime_ns());
+        let now_ns = clock::boottime_ns();
+        self.cache.expire(now_ns);
+        self.cache.publish(now_ns);
         Ok(())
     }
 

@@ -2,7 +2,8 @@
 //!
 //! [`Cache`] is the store. It does no I/O and reads no clock: whoever has events feeds it
 //! ([`Cache::on_fork`], [`Cache::on_exec`], [`Cache::on_exit`], [`Cache::merge`]) and says what time
-//! it is. [`Collector`] feeds one from the best [`source`] that this machine allows, notices losses
+//! it is. [`Reader`]s on other threads see it by [`Snapshot`]s, and never wait; a [`Subscription`] has
+//! every change. [`Collector`] feeds one from the best [`source`] that this machine allows, notices losses
 //! and repairs them.
 //!
 //! Every time is in nanoseconds of `CLOCK_BOOTTIME`, the clock of `task_struct.start_boottime`.
@@ -17,13 +18,16 @@ mod key;
 mod proc_source;
 mod process;
 mod redact;
+mod settings;
 pub mod source;
+mod subscription;
 #[cfg(feature = "serde")]
 mod text;
+mod view;
 
 pub use audit::{Audit, Bound};
-pub use cache::{Cache, Counters, Outcome, Repair, Settings};
-pub use collector::{Change, Collector, Observer, What};
+pub use cache::{Cache, Counters, Outcome, Repair};
+pub use collector::{Collector, Observer};
 pub use key::{Key, Precision, TICK_NS};
 pub use proc_source::ProcSource;
 pub use process::{
@@ -31,3 +35,6 @@ pub use process::{
     Process, Sighting, State, Usage,
 };
 pub use redact::Redact;
+pub use settings::{CollectorSettings, Mode, Settings};
+pub use subscription::{Change, Closed, Subscription, What};
+pub use view::{Reader, Snapshot};

@@ -603,6 +603,9 @@ pub struct Process {
     pub exec_ns: Option<u64>,
     /// How it ended; `None` while it lives.
     pub exit: Option<Exit>,
+    /// Whose child it is listed as: of its parent at fork, or else of the first parent seen. It does
+    /// not change when that one exits.
+    pub lineage: Option<Key>,
 }
 
 impl Process {
@@ -616,6 +619,7 @@ impl Process {
             execs: 0,
             exec_ns: None,
             exit: None,
+            lineage: None,
         }
     }
 

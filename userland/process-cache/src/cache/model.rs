@@ -208,13 +208,17 @@ proptest! {
 
     #[test]
     fn agrees_with_the_kernel(steps in prop::collection::vec(step(), 0..200)) {
-        run(&steps, Settings { keep_exited_ns: Some(KEEP_NS), ..Settings::default() })?;
+        run(&steps, Settings {
+            keep_exited_ns: Some(KEEP_NS),
+            keep_short_lived_ns: Some(KEEP_NS),
+            ..Settings::default() })?;
     }
 
     #[test]
     fn agrees_under_tight_bounds(steps in prop::collection::vec(step(), 0..200)) {
         run(&steps, Settings {
             keep_exited_ns: None,
+            keep_short_lived_ns: None,
             max_processes: 5,
             tombstones: 3,
             ..Settings::default()

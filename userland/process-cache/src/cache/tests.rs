@@ -177,6 +177,7 @@ fn a_wrong_conclusion_is_taken_back() {
 fn retention_is_bounded_and_never_refuses_the_living() {
     let mut cache = Cache::new(Settings {
         keep_exited_ns: None,
+        keep_short_lived_ns: None,
         max_processes: 100,
         ..Settings::default()
     });
@@ -186,7 +187,7 @@ fn retention_is_bounded_and_never_refuses_the_living() {
         cache.on_exit(u64::from(pid), &exited(child, None, 0));
     }
     assert_eq!(cache.len(), 100);
-    assert_eq!(cache.counters().evicted, 900);
+    assert_eq!(cache.counters().evicted(), 900);
     assert!(
         cache.get(key(1000, 1000)).is_some(),
         "the first to die go first"
@@ -204,6 +205,7 @@ fn bytes_are_bounded() {
     let bound = 1 << 20;
     let mut cache = Cache::new(Settings {
         keep_exited_ns: None,
+        keep_short_lived_ns: None,
         max_bytes: bound,
         ..Settings::default()
     });

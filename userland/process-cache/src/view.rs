@@ -1,0 +1,266 @@
+//! What readers see: a [`Snapshot`] that never changes, and the one that is current ([`Reader`]).
+//!
+//! The writer publishes a snapshot a batch. A snapshot shares with the one before it all that has not
+//! changed; nobody waits for anybody, and whoever holds an old one holds little memory.
+
+use std::sync::{Arc, OnceLock};
+
+use arc_swap::ArcSwap;
+use hashbrown::HashMap;
+use imbl::OrdMap;
+
+use crate::subscription::{Change, Hub, Subscription};
+use crate::{Counters, Key, Precision, Process, TICK_NS};
+
+/// A [`Key`], in the order of pids, and of generations of a pid.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+struct Id {
+    tgid: u32,
+    start_ns: u64,
+}
+
+impl From<Key> for Id {
+    fn from(key: Key) -> Self {
+        Self {
+            tgid: key.tgid,
+            start_ns: key.start_ns,
+        }
+    }
+}
+
+/// All processes at one moment, with whatever the cache knew of them.
+#[derive(Clone, Debug, Default)]
+pub struct Snapshot {
+    processes: OrdMap<Id, Arc<Process>>,
+    alive: usize,
+    counters: Counters,
+    taken_ns: u64,
+    /// Made for the first who asks: most readers look up one process.
+    children: OnceLock<HashMap<Key, Vec<Key>>>,
+}
+
+impl Snapshot {
+    /// One of these processes, as a client has them that was sent them.
+    pub fn from_processes(
+        processes: impl IntoIterator<Item = Process>,
+        counters: Counters,
+        taken_ns: u64,
+    ) -> Self {
+        let processes: OrdMap<Id, Arc<Process>> = processes
+            .into_iter()
+            .map(|process| (Id::from(process.key()), Arc::new(process)))
+            .collect();
+        let alive = processes.values().filter(|process| process.is_alive());
+        Self {
+            alive: alive.count(),
+            processes,
+            counters,
+            taken_ns,
+            children: OnceLock::new(),
+        }
+    }
+
+    /// When it was taken, nanoseconds of `CLOCK_BOOTTIME`.
+    #[must_use]
+    pub fn taken_ns(&self) -> u64 {
+        self.taken_ns
+    }
+
+    /// What the cache had seen and done until then.
+    #[must_use]
+    pub fn counters(&self) -> &Counters {
+        &self.counters
+    }
+
+    /// How many processes there are, living and dead.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.processes.len()
+    }
+
+    /// Whether there are none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.processes.is_empty()
+    }
+
+    /// How many live.
+    #[must_use]
+    pub fn alive(&self) -> usize {
+        self.alive
+    }
+
+    /// The process of that key.
+    #[must_use]
+    pub fn get(&self, key: Key) -> Option<&Arc<Process>> {
+        self.processes.get(&Id::from(key))
+    }
+
+    /// The newest process of that pid: the living one, if there is one.
+    #[must_use]
+    pub fn by_pid(&self, pid: u32) -> Option<&Arc<Process>> {
+        self.newest_until(pid, u64::MAX)
+    }
+
+    /// Every process, living and dead, by pid, the older ones of a pid first.
+    pub fn iter(&self) -> impl Iterator<Item = &Arc<Process>> {
+        self.processes.values()
+    }
+
+    /// The parent that a process has at that moment, or had when it exited; `None` if that is not
+    /// known.
+    ///
+    /// A parent that has exited in the meantime is none: the kernel has found another, and no event
+    /// says which.
+    #[must_use]
+    pub fn parent(&self, process: &Process) -> Option<Key> {
+        let parent = self.find(process.seen.parent?, process.seen.precision)?;
+        is_still_parent(parent, process).then(|| parent.key())
+    }
+
+    /// Whose child a process is listed as: of its parent at fork, or else of the first parent seen.
+    /// That process may be unknown.
+    #[must_use]
+    pub fn lineage(&self, key: Key) -> Option<Key> {
+        self.get(key)?.lineage
+    }
+
+    /// Those whose [lineage](Self::lineage) is `key`, known or not, in the order of their start.
+    ///
+    /// The first one to ask a snapshot sorts all of it, which takes about a millisecond for 10,000
+    /// processes.
+    pub fn children(&self, key: Key) -> impl Iterator<Item = Key> {
+        let children = self.children.get_or_init(|| {
+            let mut children: HashMap<Key, Vec<Key>> = HashMap::new();
+            for process in self.iter() {
+                if let Some(lineage) = process.lineage {
+                    children.entry(lineage).or_default().push(process.key());
+                }
+            }
+            for siblings in children.values_mut() {
+                siblings.sort_unstable();
+            }
+            children
+        });
+        children.get(&key).into_iter().flatten().copied()
+    }
+
+    /// Its lineage, the lineage of that, and so on until nobody is known. The last one may be unknown.
+    pub fn ancestors(&self, key: Key) -> impl Iterator<Item = Key> {
+        // Nobody starts before its parent; but what a client was sent might say so.
+        std::iter::successors(self.lineage(key), |key| self.lineage(*key)).take(self.len())
+    }
+
+    fn newest_until(&self, pid: u32, start_ns: u64) -> Option<&Arc<Process>> {
+        let id = Id {
+            tgid: pid,
+            start_ns,
+        };
+        self.processes
+            .get_prev(&id)
+            .filter(|(id, _)| id.tgid == pid)
+            .map(|(_, process)| process)
+    }
+
+    /// The process of a key that may be known with another precision.
+    fn find(&self, key: Key, precision: Precision) -> Option<&Arc<Process>> {
+        if precision == Precision::Nanosecond
+            && let Some(process) = self.get(key)
+        {
+            return Some(process);
+        }
+        let end_ns = (key.start_ns / TICK_NS + 1).saturating_mul(TICK_NS) - 1;
+        self.newest_until(key.tgid, end_ns).filter(|process| {
+            let seen = &process.seen;
+            seen.key.same(seen.precision, key, precision)
+        })
+    }
+}
+
+/// Whether `parent`, whose child `process` was when last seen, was so until the end of either.
+pub(crate) fn is_still_parent(parent: &Process, process: &Process) -> bool {
+    match (parent.exit, process.exit) {
+        (None, _) => true,
+        (Some(_), None) => false,
+        (Some(parent), Some(own)) => {
+            parent.time_ns.unwrap_or(parent.noticed_ns) >= own.time_ns.unwrap_or(own.noticed_ns)
+        }
+    }
+}
+
+/// Asks for what is current. Cheap to clone; for any number of threads, none of which ever waits.
+#[derive(Clone, Debug)]
+pub struct Reader(Arc<Shared>);
+
+#[derive(Debug, Default)]
+struct Shared {
+    current: ArcSwap<Snapshot>,
+    hub: Hub,
+}
+
+impl Reader {
+    /// The current snapshot.
+    #[must_use]
+    pub fn snapshot(&self) -> Arc<Snapshot> {
+        self.0.current.load_full()
+    }
+
+    /// The newest process of that pid: the living one, if there is one.
+    #[must_use]
+    pub fn by_pid(&self, pid: u32) -> Option<Arc<Process>> {
+        self.0.current.load().by_pid(pid).cloned()
+    }
+
+    /// The process of that key.
+    #[must_use]
+    pub fn get(&self, key: Key) -> Option<Arc<Process>> {
+        self.0.current.load().get(key).cloned()
+    }
+
+    /// Has every change from now on, of which up to `capacity` may wait.
+    #[must_use]
+    pub fn subscribe(&self, capacity: usize) -> Subscription {
+        self.0.hub.subscribe(capacity)
+    }
+}
+
+/// The writer's side: what is to be in the next snapshot.
+#[derive(Debug, Default)]
+pub(crate) struct Publisher {
+    next: OrdMap<Id, Arc<Process>>,
+    shared: Arc<Shared>,
+}
+
+impl Publisher {
+    pub(crate) fn reader(&self) -> Reader {
+        Reader(Arc::clone(&self.shared))
+    }
+
+    pub(crate) fn put(&mut self, process: &Arc<Process>) {
+        self.next.insert(process.key().into(), Arc::clone(process));
+    }
+
+    pub(crate) fn remove(&mut self, key: Key) {
+        self.next.remove(&Id::from(key));
+    }
+
+    pub(crate) fn publish(&self, alive: usize, counters: Counters, taken_ns: u64) {
+        self.shared.current.store(Arc::new(Snapshot {
+            processes: self.next.clone(),
+            alive,
+            counters,
+            taken_ns,
+            children: OnceLock::new(),
+        }));
+    }
+
+    pub(crate) fn tell(&self, change: &Change, process: &Arc<Process>) {
+        self.shared.hub.tell(change, process);
+    }
+}
+
+impl Drop for Publisher {
+    fn drop(&mut self) {
+        self.shared.hub.close();
+    }
+}
