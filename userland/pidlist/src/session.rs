@@ -8,7 +8,7 @@ use std::process::{Child, Command, ExitStatus};
 
 use anyhow::Context as _;
 use pidlist_process_cache::source::{self, Kind, Want};
-use pidlist_process_cache::{Collector, Observer, ProcSource, Settings, clock};
+use pidlist_process_cache::{Collector, CollectorSettings, Observer, ProcSource, Settings, clock};
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use signal_hook::consts::{SIGINT, SIGTERM};
 
@@ -76,18 +76,21 @@ impl Session {
             eprintln!("pidlist: note: no {what} ({why}): {without}; {hint}");
         }
         // A session ends with its command: all that fits is kept until then.
-        let settings = Settings {
-            keep_exited_ns: None,
-            keep_short_lived_ns: None,
-            max_bytes: 256 << 20,
-            ..Settings::default()
+        let settings = CollectorSettings {
+            cache: Settings {
+                keep_exited_ns: None,
+                keep_short_lived_ns: None,
+                max_bytes: 256 << 20,
+                ..Settings::default()
+            },
+            poll_interval_alone_ns: POLL_INTERVAL_NS,
+            ..CollectorSettings::default()
         };
         let collector = Collector::start(
             settings,
             sources.tasks,
             sources.events,
             ProcSource::default(),
-            POLL_INTERVAL_NS,
         )
         .context("reading the processes there are")?;
         Ok(Self {

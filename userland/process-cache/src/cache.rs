@@ -25,7 +25,7 @@ mod model;
 #[cfg(test)]
 mod tests;
 
-new_key_type! { struct Slot; }
+new_key_type! { pub(crate) struct Slot; }
 
 /// Bytes that the maps and queues hold for a process, beside its slot: an estimate from above.
 const INDEX_BYTES: usize = 160;
@@ -326,6 +326,17 @@ impl Cache {
         Outcome::Applied
     }
 
+    /// Something is known to be wrong: a walk should be merged.
+    pub fn ask_for_repair(&mut self) {
+        self.needs_repair = true;
+    }
+
+    /// An audit has found something wrong: a walk should be merged.
+    pub fn on_audit_failed(&mut self) {
+        self.counters.audits_failed += 1;
+        self.needs_repair = true;
+    }
+
     /// So many events of each kind are known to be lost.
     pub fn on_lost(&mut self, forks: u64, execs: u64, exits: u64) {
         self.counters.forks_lost += forks;
@@ -342,12 +353,17 @@ impl Cache {
     pub fn preload(&mut self, seen: &Sighting, seen_ns: u64) -> Outcome {
         let mut repair = Repair::default();
         self.take_in(seen, seen_ns, seen_ns, &mut repair);
-        self.shrink();
-        if repair.is_empty() {
-            Outcome::Known
-        } else {
-            Outcome::Applied
-        }
+        let key = seen.key;
+        let changes = [
+            (What::Found, repair.added),
+            (What::Gone, repair.ended),
+            (What::Revived, repair.revived),
+        ];
+        let Some((what, _)) = changes.iter().find(|(_, keys)| !keys.is_empty()) else {
+            return Outcome::Known;
+        };
+        self.changed(seen_ns, *what, key);
+        Outcome::Applied
     }
 
     /// Takes in a whole walk over all processes that began at `began_ns`; it is now `now_ns`.
@@ -494,6 +510,16 @@ impl Cache {
             .map(|slot| &*self.entries[*slot].process)
     }
 
+    /// The process that had that pid at `time_ns`, if it is known: what goes with an event that names
+    /// but a pid.
+    #[must_use]
+    pub fn living_at(&self, pid: u32, time_ns: u64) -> Option<Key> {
+        let newest = self.by_pid.get(&pid).copied();
+        std::iter::successors(newest, |slot| self.entries[*slot].older)
+            .map(|slot| self.entries[slot].process.key())
+            .find(|key| key.start_ns <= time_ns)
+    }
+
     /// The parent that a process has now, or had when it exited; `None` if that is not known.
     ///
     /// A parent that has exited in the meantime is none: the kernel has found another, and no event
@@ -579,8 +605,12 @@ impl Cache {
 
     // ---- inside
 
+    pub(crate) fn process(&self, slot: Slot) -> &Process {
+        &self.entries[slot].process
+    }
+
     /// The entry of a key that may be known with another precision.
-    fn find(&self, key: Key, precision: Precision) -> Option<Slot> {
+    pub(crate) fn find(&self, key: Key, precision: Precision) -> Option<Slot> {
         let mut next = self.by_pid.get(&key.tgid).copied();
         while let Some(slot) = next {
             let entry = &self.entries[slot];
@@ -661,6 +691,7 @@ impl Cache {
             && self.entries[ended].process.is_alive()
         {
             self.count_ended(ended);
+            let key = self.entries[ended].process.key();
             self.end(
                 ended,
                 Exit {
@@ -670,6 +701,11 @@ impl Cache {
                     observed: false,
                 },
             );
+            self.announce(&Change {
+                time_ns: seen_ns,
+                what: What::Gone,
+                key,
+            });
         }
 
         self.set_lineage(slot, seen.parent);
@@ -884,7 +920,7 @@ impl Cache {
     }
 
     /// A process, to be changed.
-    fn change(&mut self, slot: Slot) -> &mut Process {
+    pub(crate) fn change(&mut self, slot: Slot) -> &mut Process {
         self.mark(slot);
         Arc::make_mut(&mut self.entries[slot].process)
     }
@@ -898,7 +934,7 @@ impl Cache {
     }
 
     /// Brings the count of bytes up to date with what the entry holds.
-    fn account(&mut self, slot: Slot) {
+    pub(crate) fn account(&mut self, slot: Slot) {
         let entry = &mut self.entries[slot];
         let bytes =
             size_of::<Entry>() + INDEX_BYTES + size_of::<Process>() + entry.process.heap_bytes();
@@ -927,7 +963,7 @@ impl Cache {
     }
 
     /// Evicts the dead, whose time is over first, until the bounds are kept or nobody dead is left.
-    fn shrink(&mut self) {
+    pub(crate) fn shrink(&mut self) {
         loop {
             let by_number = self.entries.len() > self.settings.max_processes;
             if !by_number && self.bytes <= self.settings.max_bytes {

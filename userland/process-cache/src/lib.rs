@@ -23,11 +23,12 @@ pub mod source;
 mod subscription;
 #[cfg(feature = "serde")]
 mod text;
+mod tracked;
 mod view;
 
 pub use audit::{Audit, Bound};
 pub use cache::{Cache, Counters, Outcome, Repair};
-pub use collector::{Collector, Observer};
+pub use collector::{Collector, Observer, Slabs};
 pub use key::{Key, Precision, TICK_NS};
 pub use proc_source::ProcSource;
 pub use process::{
@@ -37,4 +38,5 @@ pub use process::{
 pub use redact::Redact;
 pub use settings::{CollectorSettings, Mode, Settings};
 pub use subscription::{Change, Closed, Subscription, What};
+pub use tracked::{MEMBERSHIPS_MAX, Membership};
 pub use view::{Reader, Snapshot};

@@ -9,7 +9,7 @@ use pidlist_abi::record::{self, task_flag};
 
 #[cfg(feature = "serde")]
 use crate::text;
-use crate::{Key, Precision};
+use crate::{Key, Membership, Precision};
 
 /// Inode number of the initial pid namespace: `PROC_PID_INIT_INO` of `include/linux/proc_ns.h`.
 const INITIAL_PID_NS: NonZeroU32 = NonZeroU32::new(0xeffffffc).expect("it is not zero");
@@ -606,6 +606,8 @@ pub struct Process {
     /// Whose child it is listed as: of its parent at fork, or else of the first parent seen. It does
     /// not change when that one exits.
     pub lineage: Option<Key>,
+    /// The lists of the kernel module that it is or was on, the latest last.
+    pub tracked: Box<[Membership]>,
 }
 
 impl Process {
@@ -620,6 +622,7 @@ impl Process {
             exec_ns: None,
             exit: None,
             lineage: None,
+            tracked: Box::default(),
         }
     }
 
@@ -642,6 +645,15 @@ impl Process {
         comm.split(|byte| *byte == 0).next().unwrap_or(comm)
     }
 
+    /// The lists of the kernel module that it is on.
+    pub fn lists(&self) -> impl Iterator<Item = &str> {
+        let current = |membership: &&Membership| membership.until_ns.is_none();
+        self.tracked
+            .iter()
+            .filter(current)
+            .map(|membership| &*membership.list)
+    }
+
     /// Whether any thread of it lives.
     #[must_use]
     pub fn is_alive(&self) -> bool {
@@ -661,7 +673,11 @@ impl Process {
 
     /// Bytes of memory it takes beyond its slot, counting a shared image in full.
     pub(crate) fn heap_bytes(&self) -> usize {
-        self.image.as_ref().map_or(0, |image| {
+        let tracked = self
+            .tracked
+            .iter()
+            .map(|membership| size_of::<Membership>() + membership.list.len());
+        let image = self.image.as_ref().map_or(0, |image| {
             let len = |text: &Option<Box<[u8]>>| text.as_ref().map_or(0, |text| text.len());
             size_of::<Image>()
                 + 16
@@ -673,9 +689,11 @@ impl Process {
                     .env
                     .as_ref()
                     .map_or(0, |env| size_of_val(&**env) + env.block.len())
-        }) + self.seen.nested.as_ref().map_or(0, |nested| {
+        });
+        let nested = self.seen.nested.as_ref().map_or(0, |nested| {
             size_of_val(&**nested) + size_of_val(&*nested.between)
-        })
+        });
+        tracked.sum::<usize>() + image + nested
     }
 }
 

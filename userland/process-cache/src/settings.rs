@@ -60,6 +60,8 @@ pub struct CollectorSettings {
     pub poll_interval_alone_ns: u64,
     /// How far apart walks are at least that repair.
     pub repair_interval_ns: u64,
+    /// How far apart comparisons with the slab caches are.
+    pub audit_interval_ns: u64,
     /// How old what readers see may become under load.
     pub publish_interval_ns: u64,
 }
@@ -72,6 +74,7 @@ impl Default for CollectorSettings {
             poll_interval_ns: 10 * SECOND,
             poll_interval_alone_ns: SECOND,
             repair_interval_ns: 100 * MILLISECOND,
+            audit_interval_ns: 10 * SECOND,
             publish_interval_ns: 5 * MILLISECOND,
         }
     }

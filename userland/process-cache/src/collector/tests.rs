@@ -70,11 +70,10 @@ fn start(script: Script) -> (Collector, Shared) {
         std::fs::File::open("/dev/null").unwrap(),
     );
     let collector = Collector::start(
-        Settings::default(),
+        CollectorSettings::default(),
         Box::new(Tasks(Rc::clone(&shared))),
         Some(Box::new(events)),
         ProcSource::at("/no/such/proc"),
-        0,
     );
     (collector.unwrap(), shared)
 }
