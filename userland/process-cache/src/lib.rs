@@ -15,6 +15,7 @@ pub mod cgroup;
 pub mod clock;
 mod collector;
 mod key;
+mod pid_tree;
 mod proc_source;
 mod process;
 mod redact;

@@ -9,6 +9,7 @@ use arc_swap::ArcSwap;
 use hashbrown::HashMap;
 use imbl::OrdMap;
 
+use crate::pid_tree::PidTree;
 use crate::subscription::{Change, Hub, Subscription};
 use crate::{Counters, Key, Precision, Process, TICK_NS};
 
@@ -28,10 +29,76 @@ impl From<Key> for Id {
     }
 }
 
+/// The processes of a snapshot.
+#[derive(Clone, Debug, Default)]
+struct Processes {
+    newest: PidTree<Arc<Process>>,
+    /// Dead ones whose pid was used again: few, where pids do not run short.
+    older: OrdMap<Id, Arc<Process>>,
+}
+
+impl Processes {
+    fn get(&self, key: Key) -> Option<&Arc<Process>> {
+        let newest = self.newest.get(key.tgid)?;
+        if newest.key() == key {
+            return Some(newest);
+        }
+        self.older.get(&Id::from(key))
+    }
+
+    fn put(&mut self, process: &Arc<Process>) {
+        let key = process.key();
+        match self.newest.get(key.tgid) {
+            Some(newest) if newest.key().start_ns > key.start_ns => {
+                self.older.insert(key.into(), Arc::clone(process));
+            }
+            _ => {
+                let before = self.newest.insert(key.tgid, Arc::clone(process));
+                if let Some(before) = before.filter(|before| before.key() != key) {
+                    self.older.insert(before.key().into(), before);
+                }
+            }
+        }
+    }
+
+    fn remove(&mut self, key: Key) {
+        if self.older.remove(&Id::from(key)).is_some()
+            || self
+                .newest
+                .get(key.tgid)
+                .is_none_or(|newest| newest.key() != key)
+        {
+            return;
+        }
+        // The one before it, if there is one, is the newest now.
+        match self.last_older(key.tgid, u64::MAX).cloned() {
+            Some(last) => {
+                self.older.remove(&Id::from(last.key()));
+                self.newest.insert(key.tgid, last);
+            }
+            None => {
+                self.newest.remove(key.tgid);
+            }
+        }
+    }
+
+    /// Of those whose pid was used again, the newest that started by then.
+    fn last_older(&self, pid: u32, start_ns: u64) -> Option<&Arc<Process>> {
+        let id = Id {
+            tgid: pid,
+            start_ns,
+        };
+        self.older
+            .get_prev(&id)
+            .filter(|(id, _)| id.tgid == pid)
+            .map(|(_, process)| process)
+    }
+}
+
 /// All processes at one moment, with whatever the cache knew of them.
 #[derive(Clone, Debug, Default)]
 pub struct Snapshot {
-    processes: OrdMap<Id, Arc<Process>>,
+    processes: Processes,
     alive: usize,
     counters: Counters,
     taken_ns: u64,
@@ -46,18 +113,17 @@ impl Snapshot {
         counters: Counters,
         taken_ns: u64,
     ) -> Self {
-        let processes: OrdMap<Id, Arc<Process>> = processes
-            .into_iter()
-            .map(|process| (Id::from(process.key()), Arc::new(process)))
-            .collect();
-        let alive = processes.values().filter(|process| process.is_alive());
-        Self {
-            alive: alive.count(),
-            processes,
+        let mut snapshot = Self {
             counters,
             taken_ns,
-            children: OnceLock::new(),
+            ..Self::default()
+        };
+        for process in processes {
+            snapshot.processes.put(&Arc::new(process));
         }
+        let alive = snapshot.iter().filter(|process| process.is_alive());
+        snapshot.alive = alive.count();
+        snapshot
     }
 
     /// When it was taken, nanoseconds of `CLOCK_BOOTTIME`.
@@ -75,13 +141,13 @@ impl Snapshot {
     /// How many processes there are, living and dead.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.processes.len()
+        self.processes.newest.len() + self.processes.older.len()
     }
 
     /// Whether there are none.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.processes.is_empty()
+        self.len() == 0
     }
 
     /// How many live.
@@ -93,18 +159,20 @@ impl Snapshot {
     /// The process of that key.
     #[must_use]
     pub fn get(&self, key: Key) -> Option<&Arc<Process>> {
-        self.processes.get(&Id::from(key))
+        self.processes.get(key)
     }
 
     /// The newest process of that pid: the living one, if there is one.
     #[must_use]
     pub fn by_pid(&self, pid: u32) -> Option<&Arc<Process>> {
-        self.newest_until(pid, u64::MAX)
+        self.processes.newest.get(pid)
     }
 
-    /// Every process, living and dead, by pid, the older ones of a pid first.
+    /// Every process, living and dead: the newest of each pid in the order of pids, and then those
+    /// whose pid was used again, likewise.
     pub fn iter(&self) -> impl Iterator<Item = &Arc<Process>> {
-        self.processes.values()
+        let Processes { newest, older } = &self.processes;
+        newest.values().chain(older.values())
     }
 
     /// The parent that a process has at that moment, or had when it exited; `None` if that is not
@@ -151,17 +219,6 @@ impl Snapshot {
         std::iter::successors(self.lineage(key), |key| self.lineage(*key)).take(self.len())
     }
 
-    fn newest_until(&self, pid: u32, start_ns: u64) -> Option<&Arc<Process>> {
-        let id = Id {
-            tgid: pid,
-            start_ns,
-        };
-        self.processes
-            .get_prev(&id)
-            .filter(|(id, _)| id.tgid == pid)
-            .map(|(_, process)| process)
-    }
-
     /// The process of a key that may be known with another precision.
     fn find(&self, key: Key, precision: Precision) -> Option<&Arc<Process>> {
         if precision == Precision::Nanosecond
@@ -169,11 +226,15 @@ impl Snapshot {
         {
             return Some(process);
         }
-        let end_ns = (key.start_ns / TICK_NS + 1).saturating_mul(TICK_NS) - 1;
-        self.newest_until(key.tgid, end_ns).filter(|process| {
+        let is_it = |process: &&Arc<Process>| {
             let seen = &process.seen;
             seen.key.same(seen.precision, key, precision)
-        })
+        };
+        let end_ns = (key.start_ns / TICK_NS + 1).saturating_mul(TICK_NS) - 1;
+        let older = || self.processes.last_older(key.tgid, end_ns);
+        self.by_pid(key.tgid)
+            .filter(is_it)
+            .or_else(|| older().filter(is_it))
     }
 }
 
@@ -227,7 +288,7 @@ impl Reader {
 /// The writer's side: what is to be in the next snapshot.
 #[derive(Debug, Default)]
 pub(crate) struct Publisher {
-    next: OrdMap<Id, Arc<Process>>,
+    next: Processes,
     shared: Arc<Shared>,
 }
 
@@ -237,11 +298,11 @@ impl Publisher {
     }
 
     pub(crate) fn put(&mut self, process: &Arc<Process>) {
-        self.next.insert(process.key().into(), Arc::clone(process));
+        self.next.put(process);
     }
 
     pub(crate) fn remove(&mut self, key: Key) {
-        self.next.remove(&Id::from(key));
+        self.next.remove(key);
     }
 
     pub(crate) fn publish(&self, alive: usize, counters: Counters, taken_ns: u64) {
