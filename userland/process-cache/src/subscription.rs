@@ -127,6 +127,10 @@ impl Hub {
         Subscription { changes, lost }
     }
 
+    pub(crate) fn is_empty(&self) -> bool {
+        self.0.load().as_deref().is_none_or(Vec::is_empty)
+    }
+
     pub(crate) fn tell(&self, change: &Change, process: &Arc<Process>) {
         let subscribers = self.0.load();
         let Some(subscribers) = subscribers.as_deref() else {
@@ -155,5 +159,111 @@ impl Hub {
 
     pub(crate) fn close(&self) {
         self.0.store(None);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Cache, Precision, Sighting};
+
+    fn fork(cache: &mut Cache, tgid: u32) {
+        let key = Key {
+            start_ns: tgid.into(),
+            tgid,
+        };
+        let child = Sighting::new(key, Precision::Nanosecond);
+        cache.on_fork(key.start_ns, &child, None);
+    }
+
+    #[test]
+    fn changes_come_in_order_with_the_process_of_that_moment() {
+        let mut cache = Cache::default();
+        let subscription = cache.reader().subscribe(8);
+        fork(&mut cache, 1);
+        let key = cache.by_pid(1).unwrap().key();
+        let dead = Sighting {
+            dead: true,
+            ..Sighting::new(key, Precision::Nanosecond)
+        };
+        cache.on_exit(9, &dead);
+        let (forked, then) = subscription.try_recv().unwrap().unwrap();
+        assert_eq!(
+            (forked.what, forked.key, then.is_alive()),
+            (What::Forked, key, true)
+        );
+        let (exited, then) = subscription.try_recv().unwrap().unwrap();
+        assert_eq!(
+            (exited.what, exited.time_ns, then.is_alive()),
+            (What::Exited, 9, false)
+        );
+        assert_eq!(subscription.try_recv(), Ok(None));
+        assert_eq!(
+            subscription.recv_timeout(Duration::from_millis(1)),
+            Ok(None)
+        );
+    }
+
+    #[test]
+    fn who_does_not_receive_loses_and_hinders_nobody() {
+        let mut cache = Cache::default();
+        let reader = cache.reader();
+        let (slow, fast) = (reader.subscribe(3), reader.subscribe(100));
+        for pid in 1..=10 {
+            fork(&mut cache, pid);
+        }
+        assert_eq!((slow.lost(), fast.lost()), (7, 0));
+        let received = std::iter::from_fn(|| slow.try_recv().unwrap());
+        assert_eq!(
+            received
+                .map(|(change, _)| change.key.tgid)
+                .collect::<Vec<_>>(),
+            [1, 2, 3]
+        );
+        fork(&mut cache, 11);
+        assert_eq!(slow.try_recv().unwrap().unwrap().0.key.tgid, 11);
+    }
+
+    #[test]
+    fn who_is_gone_is_forgotten() {
+        let mut cache = Cache::default();
+        let reader = cache.reader();
+        drop(reader.subscribe(1));
+        let stays = reader.subscribe(10);
+        fork(&mut cache, 1);
+        fork(&mut cache, 2);
+        assert_eq!(std::iter::from_fn(|| stays.try_recv().unwrap()).count(), 2);
+        drop(stays);
+        fork(&mut cache, 3);
+        let mut hub = Hub::default();
+        assert!(hub.is_empty());
+        drop(hub.subscribe(1));
+        assert!(!hub.is_empty());
+        let process = Arc::new(cache.by_pid(3).unwrap().clone());
+        let change = Change {
+            time_ns: 3,
+            what: What::Forked,
+            key: process.key(),
+        };
+        hub.tell(&change, &process);
+        assert!(hub.is_empty());
+        hub = Hub::default();
+        hub.close();
+        assert_eq!(hub.subscribe(1).try_recv(), Err(Closed));
+    }
+
+    #[test]
+    fn the_end_of_the_cache_is_told_after_all_else() {
+        let mut cache = Cache::default();
+        let reader = cache.reader();
+        let subscription = reader.subscribe(1);
+        fork(&mut cache, 1);
+        drop(cache);
+        assert!(subscription.try_recv().unwrap().is_some());
+        assert_eq!(
+            subscription.recv_timeout(Duration::from_secs(60)),
+            Err(Closed)
+        );
+        assert_eq!(reader.subscribe(1).try_recv(), Err(Closed));
     }
 }

@@ -76,3 +76,55 @@ fn is_on(tracked: &[Membership], list: &str) -> bool {
         .iter()
         .any(|membership| *membership.list == *list && membership.until_ns.is_none())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Sighting;
+
+    const KEY: Key = Key {
+        start_ns: 5,
+        tgid: 7,
+    };
+
+    fn cache() -> Cache {
+        let mut cache = Cache::default();
+        cache.on_fork(5, &Sighting::new(KEY, Precision::Nanosecond), None);
+        cache
+    }
+
+    #[test]
+    fn a_process_is_on_a_list_until_it_is_taken_off() {
+        let mut cache = cache();
+        assert_eq!(cache.on_join(KEY, "build", 10), Outcome::Applied);
+        assert_eq!(cache.on_join(KEY, "build", 11), Outcome::Known);
+        assert_eq!(cache.on_join(KEY, "test", 12), Outcome::Applied);
+        assert_eq!(cache.on_leave(KEY, "build", 20), Outcome::Applied);
+        assert_eq!(cache.on_leave(KEY, "build", 21), Outcome::Known);
+        let process = cache.get(KEY).unwrap();
+        assert_eq!(process.lists().collect::<Vec<_>>(), ["test"]);
+        let until: Vec<_> = process
+            .tracked
+            .iter()
+            .map(|of| (of.since_ns, of.until_ns))
+            .collect();
+        assert_eq!(until, [(10, Some(20)), (12, None)]);
+        let unknown = Key { tgid: 8, ..KEY };
+        assert_eq!(cache.on_join(unknown, "build", 30), Outcome::Stale);
+    }
+
+    #[test]
+    fn there_are_only_so_many_and_what_has_ended_goes_first() {
+        let mut cache = cache();
+        cache.on_join(KEY, "stays", 1);
+        let before = cache.bytes();
+        for time_ns in 2..10_000 {
+            cache.on_join(KEY, "again", time_ns);
+            cache.on_leave(KEY, "again", time_ns);
+        }
+        let process = cache.get(KEY).unwrap();
+        assert_eq!(process.tracked.len(), MEMBERSHIPS_MAX);
+        assert_eq!(process.lists().collect::<Vec<_>>(), ["stays"]);
+        assert!(cache.bytes() > before && cache.bytes() < before + 4096);
+    }
+}

@@ -315,6 +315,11 @@ impl Publisher {
         }));
     }
 
+    /// Whether there are subscribers.
+    pub(crate) fn is_heard(&self) -> bool {
+        !self.shared.hub.is_empty()
+    }
+
     pub(crate) fn tell(&self, change: &Change, process: &Arc<Process>) {
         self.shared.hub.tell(change, process);
     }
@@ -323,5 +328,92 @@ impl Publisher {
 impl Drop for Publisher {
     fn drop(&mut self) {
         self.shared.hub.close();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{Cache, Sighting};
+
+    #[test]
+    fn readers_see_whole_batches_while_the_writer_writes() {
+        let mut cache = Cache::default();
+        let reader = cache.reader();
+        let stop = std::sync::atomic::AtomicBool::new(false);
+        let relaxed = std::sync::atomic::Ordering::Relaxed;
+        std::thread::scope(|scope| {
+            let seen = scope.spawn(|| {
+                let mut last_ns = 0;
+                let mut seen = 0;
+                while !stop.load(relaxed) {
+                    let snapshot = reader.snapshot();
+                    assert!(snapshot.taken_ns() >= last_ns);
+                    seen += u32::from(snapshot.taken_ns() > last_ns);
+                    last_ns = snapshot.taken_ns();
+                    // Every batch makes twins, and ends those of the one before.
+                    let living = snapshot.iter().filter(|process| process.is_alive());
+                    assert_eq!(living.count(), snapshot.alive());
+                    assert_eq!(snapshot.alive(), if last_ns == 0 { 0 } else { 2 });
+                    assert_eq!(snapshot.counters().forks, 2 * last_ns);
+                    assert_eq!(snapshot.counters().exits, 2 * last_ns.saturating_sub(1));
+                }
+                seen
+            });
+            let twins = |batch: u64| {
+                [0, 1].map(|twin| Key {
+                    start_ns: batch,
+                    tgid: 1 + (batch as u32 * 2 + twin) % 1000,
+                })
+            };
+            let sighting = |key| Sighting::new(key, Precision::Nanosecond);
+            for batch in 1..=20_000 {
+                for key in twins(batch) {
+                    cache.on_fork(batch, &sighting(key), None);
+                }
+                for key in twins(batch - 1).into_iter().filter(|_| batch > 1) {
+                    cache.on_exit(batch, &sighting(key));
+                }
+                cache.expire(batch + 4_999_999_000);
+                cache.publish(batch);
+            }
+            stop.store(true, relaxed);
+            assert!(seen.join().unwrap() > 0);
+        });
+    }
+
+    #[test]
+    fn who_asks_later_sees_what_was_there_before() {
+        let mut cache = Cache::default();
+        let key = |tgid| Key { start_ns: 1, tgid };
+        let child = Sighting {
+            parent: Some(key(1)),
+            ..Sighting::new(key(2), Precision::Nanosecond)
+        };
+        cache.on_fork(1, &child, Some(key(1)));
+        let reader = cache.reader();
+        assert!(reader.by_pid(2).is_some());
+        let snapshot = reader.snapshot();
+        assert!(snapshot.children(key(1)).eq([key(2)]));
+        assert!(snapshot.ancestors(key(2)).eq([key(1)]));
+        assert_eq!(
+            snapshot.parent(&reader.get(key(2)).unwrap()),
+            None,
+            "it is not known"
+        );
+        assert_eq!((reader.by_pid(1), reader.get(key(3))), (None, None));
+    }
+
+    #[test]
+    fn a_circle_of_ancestors_ends() {
+        let key = |tgid| Key { start_ns: 1, tgid };
+        let process = |tgid, parent| {
+            let mut process = Process::new(Sighting::new(key(tgid), Precision::Nanosecond), 1);
+            process.lineage = Some(key(parent));
+            process
+        };
+        let processes = [process(1, 2), process(2, 1)];
+        let snapshot = Snapshot::from_processes(processes, Counters::default(), 1);
+        assert!(snapshot.ancestors(key(1)).count() <= 2);
     }
 }

@@ -69,7 +69,7 @@ impl Lives {
         let child = seen(key, Some(parent));
         tell(Event::Fork {
             time_ns: self.now_ns,
-            child,
+            child: child.clone(),
             forker: Some(parent),
         });
         tell(Event::Exec {
@@ -136,11 +136,11 @@ fn image(key: Key) -> Image {
     block.resize(ARGS - 1, b'x');
     block.push(0);
     Image {
-        path: Some((*b"/usr/bin/cc1").into()),
-        args_total: block.len() as u64,
-        block: block.into(),
-        args_truncated: false,
-        args_unreadable: false,
-        source: ImageSource::Exec,
+        cwd: Some((*b"/home/user/linux/build").into()),
+        ..Image::new(
+            ImageSource::Exec,
+            Some((*b"/usr/bin/cc1").into()),
+            block.into(),
+        )
     }
 }

@@ -4,7 +4,7 @@ use std::hint::black_box;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, ensure};
+use anyhow::{Context, anyhow};
 use pidlist_process_cache::{Cache, CollectorSettings, Key, Reader};
 
 use super::lives::{Lives, tell};
@@ -49,11 +49,12 @@ pub(super) fn run(report: &mut Report) -> anyhow::Result<()> {
         .pop()
         .and_then(Result::ok)
         .context("the writer has failed")?;
-    let wanted = EVENTS_PER_SECOND as f64;
-    ensure!(
-        fed >= 0.9 * wanted,
-        "the writer got but {fed:.0} events a second done: this machine is too busy to tell"
-    );
+    if fed < 0.9 * EVENTS_PER_SECOND as f64 {
+        let reason =
+            anyhow!("the writer got but {fed:.0} events a second done, the machine is busy");
+        report.skip("cache.readers", reason.as_ref());
+        return Ok(());
+    }
     let row = Row::compared(
         super::rate("cache.readers", "reads/s"),
         "nobody writes",
