@@ -226,6 +226,7 @@ impl Collector {
     /// A source failed. The cache is good as far as it goes.
     pub fn walk(&mut self, observer: &mut Observer<'_>) -> Result<Repair, SourceError> {
         let (_, repair) = self.walk_and_count(observer)?;
+        self.publish();
         Ok(repair)
     }
 
