@@ -791,7 +791,11 @@ impl Cache {
         let process = self.change(slot);
         process.seen.renew(seen);
         process.seen_ns = seen_ns;
-        self.adopt(slot, seen);
+        // Whose child it is cannot become better known; most events end here.
+        let settled = process.lineage.is_some() && process.lineage == process.parent_at_fork;
+        if !(settled && seen.precision == Precision::Nanosecond) {
+            self.adopt(slot, seen);
+        }
     }
 
     /// Gives a process the parent that it is seen with, and a lineage if it has none.

