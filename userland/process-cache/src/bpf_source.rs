@@ -20,6 +20,7 @@ pub(crate) fn open(with_events: bool, capture: &Capture) -> Result<Opened, Sourc
         let events = programs
             .events(&Options {
                 environment: capture.environment.is_some(),
+                ring_bytes: capture.ring_bytes,
                 ..Options::default()
             })
             .map_err(|error| failed("attaching to forks, execs and exits", error))?;
@@ -131,9 +132,13 @@ fn read(event: &pidlist_bpf::Event<'_>, capture: &Capture) -> Option<Event> {
                     })
                 }),
                 args_total: exec.args_total.into(),
-                args_truncated: flag(exec_flag::ARGS_TRUNCATED),
+                args_truncated: flag(exec_flag::ARGS_TRUNCATED) || args.len() > capture.args_max,
                 args_unreadable: flag(exec_flag::ARGS_UNREADABLE),
-                ..Image::new(ImageSource::Exec, path, (*args).into())
+                ..Image::new(
+                    ImageSource::Exec,
+                    path,
+                    args[..args.len().min(capture.args_max)].into(),
+                )
             };
             // At once: the process may be gone soon.
             if image.args_unreadable
@@ -174,6 +179,7 @@ mod tests {
     fn an_environment_is_redacted_before_anybody_sees_it() {
         let capture = Capture {
             environment: Some(Redact::new(["*SECRET*"])),
+            ..Capture::default()
         };
         let opened = open(true, &capture);
         let Ok((_, Some(mut events))) = opened else {

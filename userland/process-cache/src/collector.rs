@@ -125,6 +125,12 @@ impl Collector {
         counters.added - self.added_at_start + counters.ended + counters.revived
     }
 
+    /// How long the last walk took, nanoseconds.
+    #[must_use]
+    pub fn walk_cost_ns(&self) -> u64 {
+        self.walk_cost_ns
+    }
+
     /// Becomes readable when a [`step`](Self::step) has something to do before its time.
     #[must_use]
     pub fn as_fd(&self) -> Option<BorrowedFd<'_>> {

@@ -23,9 +23,6 @@ use crate::{
     Precision, Sighting, State, TICK_NS, Usage, cgroup, clock,
 };
 
-/// Most bytes read of a process's arguments.
-const ARGS_MAX: u64 = pidlist_abi::record::ARGS_MAX as u64;
-
 /// Most bytes read of its environment.
 const ENV_MAX: u64 = pidlist_abi::record::ENV_MAX as u64;
 
@@ -126,7 +123,7 @@ impl ProcSource {
 
     fn read_image(&self, key: Key, precision: Precision) -> Result<Image, ProcError> {
         let process = self.directory(key.tgid)?;
-        let (block, args_truncated) = process.block("cmdline", ARGS_MAX)?;
+        let (block, args_truncated) = process.block("cmdline", self.capture.args_max as u64)?;
         let env = self.capture.environment.as_ref().and_then(|redact| {
             let (block, truncated) = process.block("environ", ENV_MAX).ok()?;
             Some(Box::new(Environment {

@@ -672,7 +672,8 @@ impl Process {
     }
 
     /// Bytes of memory it takes beyond its slot, counting a shared image in full.
-    pub(crate) fn heap_bytes(&self) -> usize {
+    #[must_use]
+    pub fn heap_bytes(&self) -> usize {
         let tracked = self
             .tracked
             .iter()

@@ -111,10 +111,24 @@ pub enum Want {
 }
 
 /// What is recorded beyond what always is.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct Capture {
     /// The environment at each exec, without these values; `None`: no environment.
     pub environment: Option<Redact>,
+    /// Most bytes kept of a process's arguments, up to [`ARGS_MAX`](pidlist_abi::record::ARGS_MAX).
+    pub args_max: usize,
+    /// Bytes of the ring that events come by, a power of two.
+    pub ring_bytes: u32,
+}
+
+impl Default for Capture {
+    fn default() -> Self {
+        Self {
+            environment: None,
+            args_max: pidlist_abi::record::ARGS_MAX,
+            ring_bytes: pidlist_bpf::Options::default().ring_bytes,
+        }
+    }
 }
 
 /// Which source is used.
@@ -134,6 +148,9 @@ pub struct Sources {
     pub tasks: Box<dyn TaskSource>,
     /// What happens, attached already.
     pub events: Option<Box<dyn EventSource>>,
+    /// `/proc`, for what the others leave out. It counts together with the `/proc` of
+    /// [`tasks`](Self::tasks), if that is what they are.
+    pub proc: ProcSource,
     /// Why a better source could not be had.
     pub refused: Option<SourceError>,
 }
@@ -153,10 +170,12 @@ pub fn open(want: Want, with_events: bool) -> Result<Sources, SourceError> {
 ///
 /// [`Want::Bpf`] is not to be had.
 pub fn open_with(want: Want, with_events: bool, capture: &Capture) -> Result<Sources, SourceError> {
+    let proc_source = ProcSource::default().capturing(capture.clone());
     let proc = |refused| Sources {
         kind: Kind::Proc,
-        tasks: Box::new(ProcSource::default().capturing(capture.clone())),
+        tasks: Box::new(proc_source.clone()),
         events: None,
+        proc: proc_source.clone(),
         refused,
     };
     if want == Want::Proc {
@@ -167,6 +186,7 @@ pub fn open_with(want: Want, with_events: bool, capture: &Capture) -> Result<Sou
             kind: Kind::Bpf,
             tasks,
             events,
+            proc: proc_source,
             refused: None,
         }),
         Err(error) if want == Want::Best => Ok(proc(Some(error))),
