@@ -10,9 +10,11 @@ use pidlist_pidset::DEFAULT_LIST;
 pub use set::{
     Add, Clear, Create, Delete, Events, Follow, Has, List, Rm, Rules, Selection, Stats, Switch,
 };
+pub use settings::{Config, ConfigCheck, ConfigCommand, Daemon, Settings};
 use value::{duration, list_name, pid};
 
 mod set;
+mod settings;
 mod value;
 
 /// Every process on this machine, the ones that live for a millisecond included.
@@ -72,6 +74,10 @@ pub enum Command {
     Stats(Stats),
     /// Print who joins and leaves a list, as it happens
     Events(Events),
+    /// Keep the picture of all processes, and answer other programs
+    Daemon(Box<Daemon>),
+    /// Check or show the settings
+    Config(Box<Config>),
     /// Print a completion script
     Completions(Completions),
     /// Print the man page

@@ -6,6 +6,8 @@ use crate::cli::{Cli, Command};
 use crate::output::{Answer, stdout};
 
 mod audit;
+mod config;
+mod daemon;
 mod doctor;
 mod ps;
 mod set;
@@ -36,6 +38,8 @@ pub fn run() -> anyhow::Result<Answer> {
         Command::Follow(follow) => set::follow::run(&follow, json),
         Command::Stats(stats) => set::stats::run(&stats, json),
         Command::Events(events) => set::events::run(&events, json),
+        Command::Daemon(daemon) => daemon::run(&daemon),
+        Command::Config(config) => config::run(&config, json),
         Command::Completions(completions) => {
             let mut script = Vec::new();
             clap_complete::generate(

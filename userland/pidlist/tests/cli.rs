@@ -602,3 +602,73 @@ fn usage_errors_exit_with_2() {
         assert_eq!(pidlist(&args).status.code(), Some(2), "{args:?}");
     }
 }
+
+#[test]
+fn config_says_what_is_wrong_and_shows_what_holds() {
+    let directory = tempfile::tempdir().unwrap();
+    let good = directory.path().join("good.toml");
+    let bad = directory.path().join("bad.toml");
+    std::fs::write(&good, "poll-interval = '2s'\n").unwrap();
+    std::fs::write(&bad, "poll_interval = '2s'\nmode = 1\n").unwrap();
+    let (good, bad) = (good.to_str().unwrap(), bad.to_str().unwrap());
+
+    let output = pidlist(&["config", "check", good]);
+    assert!(output.status.success(), "{}", stderr(&output));
+    let output = pidlist(&["config", "check", bad]);
+    assert_eq!(output.status.code(), Some(1));
+    let said = String::from_utf8(output.stdout).unwrap();
+    let place = format!("{bad}:1:1: found \"poll_interval");
+    assert!(said.starts_with(&place), "{said}");
+    assert!(said.contains("did you mean poll-interval?"), "{said}");
+    assert!(
+        said.contains(":2:8: mode: found 1, expected both, events or poll"),
+        "{said}"
+    );
+    let wrong = json(&pidlist(&["config", "check", "--json", bad]))["wrong"].clone();
+    assert_eq!(wrong[1]["origin"]["line"], 2);
+    assert_eq!(wrong[1]["key"], "mode");
+    let output = pidlist(&["config", "check", "/nowhere"]);
+    assert_eq!(
+        output.status.code(),
+        Some(2),
+        "that is not wrong, but unknown"
+    );
+
+    let output = Command::new(env!("CARGO_BIN_EXE_pidlist"))
+        .args([
+            "config",
+            "show",
+            "--json",
+            "--config",
+            good,
+            "--keep-exited",
+            "3s",
+            "--mode",
+            "poll",
+        ])
+        .env("PIDLIST_MODE", "events")
+        .output()
+        .unwrap();
+    let shown = json(&output);
+    let setting = |key: &str| {
+        let mut settings = shown.as_array().unwrap().iter();
+        settings
+            .find(|setting| setting["key"] == key)
+            .unwrap()
+            .clone()
+    };
+    assert_eq!(setting("poll-interval")["value"], "2s");
+    assert_eq!(setting("poll-interval")["from"]["path"], good);
+    assert_eq!(
+        setting("keep-exited")["from"],
+        serde_json::json!({"kind": "flag", "name": "keep-exited"})
+    );
+    assert_eq!(setting("mode")["value"], "events");
+    assert_eq!(setting("mode")["from"]["name"], "PIDLIST_MODE");
+    assert_eq!(setting("socket")["from"]["kind"], "default");
+
+    // What is shown is a file of settings.
+    let output = pidlist(&["config", "show", "--config", good]);
+    std::fs::write(bad, output.stdout).unwrap();
+    assert!(pidlist(&["config", "check", bad]).status.success());
+}

@@ -1,7 +1,6 @@
 //! Values as they are typed.
 
-use std::time::Duration;
-
+pub use pidlist_config::{parse_duration as duration, parse_size as size};
 use pidlist_pidset::{Pids, Word, check_name};
 
 /// The largest pid that any Linux gives: `PID_MAX_LIMIT` of `include/linux/threads.h`.
@@ -49,32 +48,10 @@ pub fn list_name(text: &str) -> Result<String, String> {
     }
 }
 
-/// `5s`.
-pub fn duration(text: &str) -> Result<Duration, String> {
-    humantime::parse_duration(text)
-        .map_err(|error| format!("{error}; write a duration like 5s, 200ms or 1m"))
-}
-
-/// Bytes: `65536`, `64K`, `1M`, `1MiB`.
-pub fn size(text: &str) -> Result<u64, String> {
-    let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
-    let scale = match text[digits.len()..].to_ascii_lowercase().as_str() {
-        "" | "b" => 1u64,
-        "k" | "kib" => 1 << 10,
-        "m" | "mib" => 1 << 20,
-        "g" | "gib" => 1 << 30,
-        _ => return Err("write a size like 65536, 64K or 1M".into()),
-    };
-    let number: u64 = digits
-        .parse()
-        .map_err(|_| "write a size like 65536, 64K or 1M".to_owned())?;
-    number
-        .checked_mul(scale)
-        .ok_or_else(|| "more than there is".into())
-}
-
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     #[test]
