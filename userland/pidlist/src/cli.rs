@@ -1,6 +1,7 @@
 //! What can be typed: the one definition behind parsing, `--help`, the man page and completions.
 
 use std::ffi::OsString;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -42,6 +43,8 @@ pub enum Command {
     Tree(Ps),
     /// Print every fork, exec and exit as it happens
     Watch(Watch),
+    /// Draw the life of each process as a bar: a picture of a build
+    Timeline(Timeline),
     /// Show the kernel's slab caches, the largest first
     Slabs(Slabs),
     /// Compare the process cache with the kernel's tasks and slab caches
@@ -161,6 +164,34 @@ pub struct Ps {
 pub struct Watch {
     #[command(flatten)]
     pub observe: Observe,
+}
+
+/// `timeline`.
+#[derive(Debug, Args)]
+pub struct Timeline {
+    /// Write to this file (`-`: standard output, which is also the default unless it is a terminal)
+    #[arg(short, long, value_name = "FILE")]
+    pub output: Option<PathBuf>,
+
+    /// What to write (default: what the file's name ends with)
+    #[arg(long, value_enum)]
+    pub format: Option<Picture>,
+
+    /// Processes that lived shorter than this get no bar of their own; a trace leaves them out
+    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    pub min: Option<Duration>,
+
+    #[command(flatten)]
+    pub observe: Observe,
+}
+
+/// What a timeline is written as.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Picture {
+    /// A picture, for browsers
+    Svg,
+    /// A trace, for Perfetto (ui.perfetto.dev) and chrome://tracing
+    Json,
 }
 
 /// What to sort slab caches by.
