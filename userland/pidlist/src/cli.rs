@@ -11,7 +11,7 @@ use pidlist_pidset::DEFAULT_LIST;
 pub use set::{
     Add, Clear, Create, Delete, Events, Follow, Has, List, Rm, Rules, Selection, Stats, Switch,
 };
-use value::{duration, list_name, pid};
+use value::{duration, interval, list_name, pid};
 
 mod set;
 mod value;
@@ -43,6 +43,8 @@ pub enum Command {
     Tree(Ps),
     /// Print every fork, exec and exit as it happens
     Watch(Watch),
+    /// A screen of what lives, comes and goes
+    Top(Top),
     /// Draw the life of each process as a bar: a picture of a build
     Timeline(Timeline),
     /// Show the kernel's slab caches, the largest first
@@ -164,6 +166,18 @@ pub struct Ps {
 pub struct Watch {
     #[command(flatten)]
     pub observe: Observe,
+}
+
+/// `top`.
+#[derive(Debug, Args)]
+pub struct Top {
+    /// Look this often (100ms at least)
+    #[arg(long, value_name = "DURATION", value_parser = interval, default_value = "1s")]
+    pub interval: Duration,
+
+    /// Where to learn of processes
+    #[arg(long, value_enum, default_value_t = SourceChoice::Auto)]
+    pub source: SourceChoice,
 }
 
 /// `timeline`.

@@ -11,6 +11,7 @@ mod ps;
 mod set;
 mod slabs;
 mod timeline;
+mod top;
 mod tree;
 mod watch;
 
@@ -23,6 +24,7 @@ pub fn run() -> anyhow::Result<Answer> {
         Command::Tree(tree) => tree::run(&tree, json),
         Command::Watch(watch) => watch::run(&watch, json),
         Command::Timeline(timeline) => timeline::run(&timeline, json),
+        Command::Top(top) => top::run(&top, json),
         Command::Slabs(slabs) => slabs::run(&slabs, json),
         Command::Audit(audit) => audit::run(&audit, json),
         Command::Doctor => doctor::run(json),

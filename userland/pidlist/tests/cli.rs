@@ -290,6 +290,26 @@ fn a_timeline_says_what_its_destination_lacks_before_anything_runs() {
 }
 
 #[test]
+fn top_without_a_terminal_says_what_else_there_is() {
+    for args in [&["top"][..], &["top", "--json"]] {
+        let output = pidlist(args);
+        assert_eq!(output.status.code(), Some(2));
+        assert!(
+            stderr(&output).contains("pidlist watch --json"),
+            "{}",
+            stderr(&output)
+        );
+        assert!(output.stdout.is_empty());
+    }
+    let output = pidlist(&["top", "--interval", "5ms"]);
+    assert!(
+        stderr(&output).contains("100ms is the shortest"),
+        "{}",
+        stderr(&output)
+    );
+}
+
+#[test]
 fn the_commands_output_does_not_spoil_the_document() {
     let output = pidlist(&["ps", "--json", "--source", "proc", "--", "echo", "hello"]);
     assert!(json(&output)["processes"].is_array());

@@ -55,6 +55,14 @@ pub fn duration(text: &str) -> Result<Duration, String> {
         .map_err(|error| format!("{error}; write a duration like 5s, 200ms or 1m"))
 }
 
+/// [`duration`], not so short that looking is all that is done.
+pub fn interval(text: &str) -> Result<Duration, String> {
+    match duration(text)? {
+        short if short < Duration::from_millis(100) => Err("100ms is the shortest".into()),
+        interval => Ok(interval),
+    }
+}
+
 /// Bytes: `65536`, `64K`, `1M`, `1MiB`.
 pub fn size(text: &str) -> Result<u64, String> {
     let digits = text.trim_end_matches(|c: char| c.is_ascii_alphabetic());
