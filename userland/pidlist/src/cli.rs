@@ -1,6 +1,7 @@
 //! What can be typed: the one definition behind parsing, `--help`, the man page and completions.
 
 use std::ffi::OsString;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -11,7 +12,7 @@ pub use set::{
     Add, Clear, Create, Delete, Events, Follow, Has, List, Rm, Rules, Selection, Stats, Switch,
 };
 pub use settings::{Config, ConfigCheck, ConfigCommand, Daemon, Settings};
-use value::{duration, list_name, pid};
+use value::{duration, interval, list_name, pid};
 
 mod set;
 mod settings;
@@ -44,6 +45,10 @@ pub enum Command {
     Tree(Ps),
     /// Print every fork, exec and exit as it happens
     Watch(Watch),
+    /// A screen of what lives, comes and goes
+    Top(Top),
+    /// Draw the life of each process as a bar: a picture of a build
+    Timeline(Timeline),
     /// Show the kernel's slab caches, the largest first
     Slabs(Slabs),
     /// Compare the process cache with the kernel's tasks and slab caches
@@ -167,6 +172,46 @@ pub struct Ps {
 pub struct Watch {
     #[command(flatten)]
     pub observe: Observe,
+}
+
+/// `top`.
+#[derive(Debug, Args)]
+pub struct Top {
+    /// Look this often (100ms at least)
+    #[arg(long, value_name = "DURATION", value_parser = interval, default_value = "1s")]
+    pub interval: Duration,
+
+    /// Where to learn of processes
+    #[arg(long, value_enum, default_value_t = SourceChoice::Auto)]
+    pub source: SourceChoice,
+}
+
+/// `timeline`.
+#[derive(Debug, Args)]
+pub struct Timeline {
+    /// Write to this file (`-`: standard output, which is also the default unless it is a terminal)
+    #[arg(short, long, value_name = "FILE")]
+    pub output: Option<PathBuf>,
+
+    /// What to write (default: what the file's name ends with)
+    #[arg(long, value_enum)]
+    pub format: Option<Picture>,
+
+    /// Processes that lived shorter than this get no bar of their own; a trace leaves them out
+    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    pub min: Option<Duration>,
+
+    #[command(flatten)]
+    pub observe: Observe,
+}
+
+/// What a timeline is written as.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Picture {
+    /// A picture, for browsers
+    Svg,
+    /// A trace, for Perfetto (ui.perfetto.dev) and chrome://tracing
+    Json,
 }
 
 /// What to sort slab caches by.

@@ -12,6 +12,8 @@ mod doctor;
 mod ps;
 mod set;
 mod slabs;
+mod timeline;
+mod top;
 mod tree;
 mod watch;
 
@@ -23,6 +25,8 @@ pub fn run() -> anyhow::Result<Answer> {
         Command::Ps(ps) => ps::run(&ps, json),
         Command::Tree(tree) => tree::run(&tree, json),
         Command::Watch(watch) => watch::run(&watch, json),
+        Command::Timeline(timeline) => timeline::run(&timeline, json),
+        Command::Top(top) => top::run(&top, json),
         Command::Slabs(slabs) => slabs::run(&slabs, json),
         Command::Audit(audit) => audit::run(&audit, json),
         Command::Doctor => doctor::run(json),

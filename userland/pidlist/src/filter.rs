@@ -28,18 +28,7 @@ impl<'a> Filter<'a> {
             families.push(family(cache, |process| process.pid() == pid));
         }
         if let Some(pid) = command.filter(|_| filters.of_command) {
-            // Its pid may have been reused since: the newest that was ours is the one we started.
-            let ours = cache
-                .iter()
-                .filter(|process| {
-                    process.pid() == pid
-                        && process
-                            .parent_at_fork
-                            .or(process.seen.parent)
-                            .is_some_and(|parent| parent.tgid == std::process::id())
-                })
-                .map(Process::key)
-                .max();
+            let ours = started(cache, pid);
             families.push(family(cache, |process| Some(process.key()) == ours));
         }
         if let Some(tracked) = tracked {
@@ -87,6 +76,17 @@ impl<'a> Filter<'a> {
                 .iter()
                 .all(|family| family.contains(&process.key()))
     }
+}
+
+/// The process of that pid which we started.
+///
+/// Its pid may have been reused since: the newest that was ours is the one.
+pub fn started(cache: &Cache, pid: u32) -> Option<Key> {
+    let is_ours = |process: &&Process| {
+        let parent = process.parent_at_fork.or(process.seen.parent);
+        process.pid() == pid && parent.is_some_and(|parent| parent.tgid == std::process::id())
+    };
+    cache.iter().filter(is_ours).map(Process::key).max()
 }
 
 /// Everybody who is `head`, and their descendants.

@@ -23,6 +23,10 @@ const POLL_INTERVAL_NS: u64 = 50_000_000;
 /// A command that nobody watches any more has this long to end by itself, nanoseconds.
 const GRACE_NS: u64 = 2_000_000_000;
 
+/// Whoever follows for long takes events together that come closer than this, nanoseconds: each
+/// waking costs more than an event. The ring holds more than comes in that time.
+const BATCH_NS: u64 = 25_000_000;
+
 /// A collector, and what it has to do without.
 pub struct Session {
     pub collector: Collector,
@@ -42,6 +46,38 @@ impl Session {
     ///
     /// `with_events` is false for a look at this very moment.
     pub fn open(choice: SourceChoice, with_events: bool) -> anyhow::Result<Self> {
+        // A session ends with its command: all that fits is kept until then.
+        let settings = CollectorSettings {
+            cache: Settings {
+                keep_exited_ns: None,
+                keep_short_lived_ns: None,
+                max_bytes: 256 << 20,
+                ..Settings::default()
+            },
+            poll_interval_alone_ns: POLL_INTERVAL_NS,
+            ..CollectorSettings::default()
+        };
+        Self::open_with(choice, with_events, settings)
+    }
+
+    /// The same for who does not end: the dead stay for `keep_ns`, and `/proc` is polled seldom.
+    pub fn open_endless(choice: SourceChoice, keep_ns: u64) -> anyhow::Result<Self> {
+        let settings = CollectorSettings {
+            cache: Settings {
+                keep_exited_ns: Some(keep_ns),
+                keep_short_lived_ns: Some(keep_ns),
+                ..Settings::default()
+            },
+            ..CollectorSettings::default()
+        };
+        Self::open_with(choice, true, settings)
+    }
+
+    fn open_with(
+        choice: SourceChoice,
+        with_events: bool,
+        settings: CollectorSettings,
+    ) -> anyhow::Result<Self> {
         // First of all: a Ctrl-C while programs load is meant as well.
         let interrupt = Caught::new(SIGINT).context("setting up signals")?;
         let terminate = Caught::new(SIGTERM).context("setting up signals")?;
@@ -75,17 +111,6 @@ impl Session {
             };
             eprintln!("pidlist: note: no {what} ({why}): {without}; {hint}");
         }
-        // A session ends with its command: all that fits is kept until then.
-        let settings = CollectorSettings {
-            cache: Settings {
-                keep_exited_ns: None,
-                keep_short_lived_ns: None,
-                max_bytes: 256 << 20,
-                ..Settings::default()
-            },
-            poll_interval_alone_ns: POLL_INTERVAL_NS,
-            ..CollectorSettings::default()
-        };
         let collector = Collector::start(
             settings,
             sources.tasks,
@@ -102,6 +127,48 @@ impl Session {
             watched_ns: 0,
             command: None,
         })
+    }
+
+    /// Follows the processes until then, or until one of `inputs` can be read.
+    ///
+    /// Returns whether to go on: nobody has sent a signal to end.
+    pub fn follow(&mut self, until_ns: u64, inputs: [BorrowedFd<'_>; 2]) -> anyhow::Result<bool> {
+        let mut stepped_ns = 0;
+        loop {
+            let now_ns = clock::boottime_ns();
+            if now_ns >= until_ns {
+                return Ok(true);
+            }
+            let rest_ns = (stepped_ns + BATCH_NS).saturating_sub(now_ns);
+            let mut sleep_ns = self.collector.sleep_ns().max(rest_ns);
+            let mut events = self.collector.as_fd().map(readable);
+            if rest_ns != 0 && events.is_some() {
+                sleep_ns = rest_ns;
+                events = None;
+            }
+            let fds = [
+                events,
+                Some(readable(inputs[0])),
+                Some(readable(inputs[1])),
+                Some(readable(self.interrupt.as_fd())),
+                Some(readable(self.terminate.as_fd())),
+            ];
+            let [_, first, second, is_interrupted, is_terminated] =
+                wait(fds, Some(sleep_ns.min(until_ns - now_ns))).context("waiting for events")?;
+            if is_interrupted || is_terminated {
+                return Ok(false);
+            }
+            if first || second {
+                return Ok(true);
+            }
+            let now_ns = clock::boottime_ns();
+            if now_ns >= stepped_ns + BATCH_NS {
+                self.collector
+                    .step(&mut |_, _| ())
+                    .context("following the processes")?;
+                stepped_ns = now_ns;
+            }
+        }
     }
 
     /// Watches as asked; without a wish, until now (`endless`: until Ctrl-C).

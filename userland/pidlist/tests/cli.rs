@@ -200,6 +200,116 @@ fn watch_prints_a_json_object_a_line() {
 }
 
 #[test]
+fn a_timeline_draws_every_process_of_a_command() {
+    if !has_bpf() {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let script = "sleep 0.2 & (exec sh -c 'kill -9 $$'); sh -c 'sleep 0.1; exit 3'; wait";
+    let draw = |name: &str| {
+        let path = dir.path().join(name);
+        let output = pidlist(&[
+            "timeline",
+            "-o",
+            path.to_str().unwrap(),
+            "--",
+            "sh",
+            "-c",
+            script,
+        ]);
+        assert!(output.status.success(), "{}", stderr(&output));
+        let summary = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert!(summary.starts_with("5 processes in "), "{summary}");
+        assert!(summary.contains("lost: 0") && summary.contains("command exited with 0"));
+        std::fs::read_to_string(path).unwrap()
+    };
+    let svg = draw("build.svg");
+    for bar in [
+        "bar ok",
+        "bar failed",
+        "bar killed",
+        "killed by SIGKILL",
+        "exit 3 after",
+    ] {
+        assert!(svg.contains(bar), "{bar} in {svg}");
+    }
+    let trace: Value = serde_json::from_str(&draw("build.json")).unwrap();
+    let events = trace["traceEvents"].as_array().unwrap();
+    let slices: Vec<&Value> = events.iter().filter(|event| event["ph"] == "X").collect();
+    assert_eq!(slices.len(), 5);
+    let sleeps = |event: &&&Value| event["name"] == "sleep";
+    assert_eq!(slices.iter().filter(sleeps).count(), 2);
+    for sleep in slices.iter().filter(sleeps) {
+        assert!(sleep["dur"].as_f64() > Some(0.1e6), "{sleep}");
+        assert_eq!(sleep["pid"], slices[0]["args"]["pid"]);
+    }
+    let codes: Vec<_> = slices
+        .iter()
+        .filter_map(|event| event["args"]["exit_code"].as_u64())
+        .collect();
+    assert_eq!(
+        codes.iter().filter(|code| **code == 3).count(),
+        1,
+        "{codes:?}"
+    );
+}
+
+#[test]
+fn a_timeline_goes_to_a_pipe_and_the_rest_to_stderr() {
+    let output = pidlist(&["timeline", "--source", "proc", "--", "echo", "hello"]);
+    assert!(output.status.success(), "{}", stderr(&output));
+    assert!(output.stdout.starts_with(b"<svg"));
+    assert!(output.stdout.ends_with(b"</svg>\n"));
+    let text = stderr(&output);
+    assert!(
+        text.contains("hello") && text.contains("alive on average"),
+        "{text}"
+    );
+}
+
+#[test]
+fn a_timeline_says_what_its_destination_lacks_before_anything_runs() {
+    let dir = tempfile::tempdir().unwrap();
+    let started = dir.path().join("started");
+    for (to, hint) in [
+        ("build.png", "--format"),
+        ("/no/such/dir/build.svg", "/no/such/dir/build.svg"),
+    ] {
+        let output = pidlist(&[
+            "timeline",
+            "-o",
+            to,
+            "--",
+            "touch",
+            started.to_str().unwrap(),
+        ]);
+        assert_eq!(output.status.code(), Some(2));
+        assert!(stderr(&output).contains(hint), "{}", stderr(&output));
+        assert!(!started.exists());
+    }
+}
+
+#[test]
+fn top_without_a_terminal_says_what_else_there_is() {
+    for args in [&["top"][..], &["top", "--json"]] {
+        let output = pidlist(args);
+        assert_eq!(output.status.code(), Some(2));
+        assert!(
+            stderr(&output).contains("pidlist watch --json"),
+            "{}",
+            stderr(&output)
+        );
+        assert!(output.stdout.is_empty());
+    }
+    let output = pidlist(&["top", "--interval", "5ms"]);
+    assert!(
+        stderr(&output).contains("100ms is the shortest"),
+        "{}",
+        stderr(&output)
+    );
+}
+
+#[test]
 fn the_commands_output_does_not_spoil_the_document() {
     let output = pidlist(&["ps", "--json", "--source", "proc", "--", "echo", "hello"]);
     assert!(json(&output)["processes"].is_array());

@@ -1,5 +1,7 @@
 //! Values as they are typed.
 
+use std::time::Duration;
+
 pub use pidlist_config::{parse_duration as duration, parse_size as size};
 use pidlist_pidset::{Pids, Word, check_name};
 
@@ -48,10 +50,16 @@ pub fn list_name(text: &str) -> Result<String, String> {
     }
 }
 
+/// [`duration`], not so short that looking is all that is done.
+pub fn interval(text: &str) -> Result<Duration, String> {
+    match duration(text)? {
+        short if short < Duration::from_millis(100) => Err("100ms is the shortest".into()),
+        interval => Ok(interval),
+    }
+}
+
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
 
     #[test]
