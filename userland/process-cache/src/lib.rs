@@ -19,6 +19,7 @@ mod pid_tree;
 mod proc_source;
 mod process;
 mod redact;
+mod select;
 mod settings;
 pub mod source;
 mod subscription;
@@ -37,6 +38,7 @@ pub use process::{
     Process, Sighting, State, Usage,
 };
 pub use redact::Redact;
+pub use select::{CgroupPattern, Family, Selection};
 pub use settings::{CollectorSettings, Mode, Settings};
 pub use subscription::{Change, Closed, Subscription, What};
 pub use tracked::{MEMBERSHIPS_MAX, Membership};

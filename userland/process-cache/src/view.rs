@@ -9,6 +9,7 @@ use arc_swap::ArcSwap;
 use hashbrown::HashMap;
 use imbl::OrdMap;
 
+use crate::audit::{Bound, Population, bounds};
 use crate::pid_tree::PidTree;
 use crate::subscription::{Change, Hub, Subscription};
 use crate::{Counters, Key, Precision, Process, TICK_NS};
@@ -217,6 +218,19 @@ impl Snapshot {
     pub fn ancestors(&self, key: Key) -> impl Iterator<Item = Key> {
         // Nobody starts before its parent; but what a client was sent might say so.
         std::iter::successors(self.lineage(key), |key| self.lineage(*key)).take(self.len())
+    }
+
+    /// The bounds that slab caches, as (name, objects they have room for), set to those who live.
+    ///
+    /// Both were looked at one after the other, so a bound may be missed by a few who came or went.
+    #[must_use]
+    pub fn bounds(&self, slabs: &[(String, u64)]) -> Vec<Bound> {
+        let living = self.iter().filter(|process| process.is_alive());
+        let population = Population {
+            processes: self.alive as u64,
+            threads: living.map(|process| u64::from(process.seen.threads)).sum(),
+        };
+        bounds(population, slabs)
     }
 
     /// The process of a key that may be known with another precision.
