@@ -148,7 +148,17 @@ impl Client {
     ///
     /// See [`ClientError`].
     pub fn snapshot(&mut self) -> Result<Snapshot, ClientError> {
-        self.processes(&Request::Snapshot {})
+        self.processes(&Request::Snapshot { alive: false })
+            .map(|(_, snapshot)| snapshot)
+    }
+
+    /// The living alone.
+    ///
+    /// # Errors
+    ///
+    /// See [`ClientError`].
+    pub fn living(&mut self) -> Result<Snapshot, ClientError> {
+        self.processes(&Request::Snapshot { alive: true })
             .map(|(_, snapshot)| snapshot)
     }
 

@@ -17,7 +17,11 @@ pub enum Request {
         client: String,
     },
     /// Every process, the exited ones included.
-    Snapshot {},
+    Snapshot {
+        /// Those alone that live.
+        #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+        alive: bool,
+    },
     /// The newest process of this pid.
     Get {
         /// In the initial pid namespace.
@@ -113,7 +117,11 @@ mod tests {
                     client: "x 1".into(),
                 },
             ),
-            (r#"{"snapshot":{}}"#, Request::Snapshot {}),
+            (r#"{"snapshot":{}}"#, Request::Snapshot { alive: false }),
+            (
+                r#"{"snapshot":{"alive":true}}"#,
+                Request::Snapshot { alive: true },
+            ),
             (r#"{"get":{"pid":7}}"#, Request::Get { pid: 7 }),
             (
                 r#"{"history":{"since_ns":5}}"#,
@@ -189,7 +197,7 @@ mod tests {
         prop_oneof![
             (any::<u32>(), any::<String>())
                 .prop_map(|(protocol, client)| Request::Hello { protocol, client }),
-            Just(Request::Snapshot {}),
+            any::<bool>().prop_map(|alive| Request::Snapshot { alive }),
             any::<u32>().prop_map(|pid| Request::Get { pid }),
             any::<u32>().prop_map(|pid| Request::Ancestors { pid }),
             any::<u64>().prop_map(|since_ns| Request::History { since_ns }),

@@ -240,8 +240,10 @@ impl Server {
     async fn answer(&self, wire: &mut Wire, request: Request) -> Result<(), End> {
         let snapshot = self.follower.reader().snapshot();
         let answer = match request {
-            Request::Snapshot {} => {
-                return send_processes(wire, &snapshot, snapshot.iter().cloned()).await;
+            Request::Snapshot { alive } => {
+                let wanted = |process: &&Arc<Process>| !alive || process.is_alive();
+                return send_processes(wire, &snapshot, snapshot.iter().filter(wanted).cloned())
+                    .await;
             }
             Request::History { since_ns } => {
                 let lived = |process: &&Arc<Process>| {
