@@ -490,7 +490,7 @@ fn without_the_module_it_says_what_to_do() {
         vec!["clear"],
         vec!["follow"],
         vec!["follow", "on"],
-        vec!["stats"],
+        vec!["stats", "-l", "default"],
         vec!["stats", "--all"],
         vec!["lists"],
         vec!["create", "web"],

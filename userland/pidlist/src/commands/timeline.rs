@@ -10,12 +10,11 @@ use pidlist_process_cache::{Cache, Change, Key, Process, What, clock};
 use pidlist_timeline::{End, Exec, How, Life, Settings, Timeline};
 use serde::Serialize;
 
-use super::ps;
 use crate::cli::{self, Picture};
 use crate::filter;
 use crate::output::{self, Advice, Answer};
 use crate::session::Session;
-use crate::view::{Summary, signal_name};
+use crate::view::{self, Summary, signal_name};
 
 /// What `timeline --json` prints beside the picture.
 #[derive(Serialize)]
@@ -219,7 +218,7 @@ fn lives(
                 }),
                 execs: execs.remove(&key).unwrap_or_default(),
                 name: name(process),
-                command: ps::command(process),
+                command: view::command(process),
                 uid: process.seen.ids.uid,
                 cpu_ns: cpu_ns(process)
                     .saturating_sub(spent_before.get(&key).copied().unwrap_or(0)),

@@ -11,8 +11,7 @@ use std::rc::Rc;
 use pidlist_process_cache::{Cache, Counters, Key, Process};
 use ratatui::crossterm::event::{KeyCode, KeyEvent, KeyEventKind, KeyModifiers};
 
-use crate::commands::ps;
-use crate::output;
+use crate::{output, view};
 
 /// How long the dead are shown, nanoseconds.
 pub const FADE_NS: u64 = 3_000_000_000;
@@ -283,7 +282,7 @@ impl State {
                 let known = self.commands.remove(&key);
                 let known = known.filter(|(exec, _)| *exec == process.exec_ns);
                 let (exec, command) =
-                    known.unwrap_or_else(|| (process.exec_ns, ps::command(process).into()));
+                    known.unwrap_or_else(|| (process.exec_ns, view::command(process).into()));
                 commands.insert(key, (exec, Rc::clone(&command)));
                 frame.entries.push(Entry::Living(Living {
                     key,
@@ -320,8 +319,8 @@ impl State {
             if let Entry::Ghosts(ghosts) = entry
                 && let Some(last) = cache.get(ghosts.last)
             {
-                ghosts.command = ps::command(last).into();
-                ghosts.exit = ps::exit(last);
+                ghosts.command = view::command(last).into();
+                ghosts.exit = view::exit(last);
             }
         }
         if is_first {
