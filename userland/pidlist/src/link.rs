@@ -345,6 +345,11 @@ fn refused(error: ClientError) -> Advice {
         {
             "the setting allow-users of the daemon says who may ask; or: sudo pidlist …"
         }
+        ClientError::Broken { source, .. }
+            if source.kind() == std::io::ErrorKind::UnexpectedEof =>
+        {
+            "it has closed: it was stopped, or this program did not read for ten seconds"
+        }
         ClientError::Broken { .. } | ClientError::Refused { .. } => {
             "its log says more; --no-daemon does without it"
         }

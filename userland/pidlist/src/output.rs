@@ -184,6 +184,10 @@ pub fn fit_last(table: &mut Table) {
     };
     let widths = table.column_max_content_widths();
     let hidden = columns_in_the_way(&widths, width);
+    if let Some(last) = table.column_mut(widths.len().saturating_sub(1)) {
+        // It is cut where the line ends, not where a word does.
+        last.set_delimiter('\0');
+    }
     for at in 0..widths.len().saturating_sub(1) {
         if let Some(column) = table.column_mut(at) {
             column.set_constraint(if hidden.contains(&at) {
