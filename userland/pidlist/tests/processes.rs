@@ -558,7 +558,7 @@ fn an_ancestor_that_has_exited_is_shown_as_such() {
         return;
     };
     // The inner shell exits 5 and leaves its child to somebody else.
-    let script = "sh -c 'sleep 300 >&- & echo $!; exit 5'; true";
+    let script = "sh -c 'sleep 300 >&- 2>&- & echo $!; exit 5'; true";
     let output = Command::new("sh").args(["-c", script]).output().unwrap();
     let pid = stdout(&output).trim().to_owned();
     let output = eventually(&daemon, &["ancestors", &pid], |output| {
