@@ -1,14 +1,15 @@
 //! The thread that owns the [`Collector`], and how the others reach it.
 //!
-//! It waits for nobody: readers look at snapshots, subscribers at the [log](crate::stream), and orders
-//! come through a short queue that it empties between two steps.
+//! It waits for nobody: readers look at snapshots, subscribers at the [log](crate::stream). Preloads come
+//! through a short queue, of which it takes a bounded number between two steps; of settings the newest
+//! count, and there is always room for them and for the order to stop.
 
 use std::io;
 use std::os::fd::{AsFd as _, OwnedFd};
 use std::sync::mpsc::{Receiver, SyncSender, TrySendError, sync_channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use pidlist_config::{Mode, Settings, Source};
 use pidlist_process_cache::source::{self, Capture, Kind, SourceError, Want};
@@ -23,16 +24,20 @@ use tokio::sync::oneshot;
 use crate::Error;
 use crate::stream::{Item, Log};
 
-/// Most orders that wait.
-const MAX_ORDERS: usize = 64;
+/// Most preloads that wait, and that are done between two steps: whoever asks on and on would else keep the
+/// thread from everything else.
+const MAX_PRELOADS: usize = 64;
 /// The thread shows that it lives this often, at least.
 const PULSE: Duration = Duration::from_secs(1);
 
-/// What the thread is asked to do.
-enum Order {
-    Preload(u32, oneshot::Sender<bool>),
-    Settings(Box<Settings>),
-    Stop,
+/// A process to take in, and whom to tell whether there is one.
+type Preload = (u32, oneshot::Sender<bool>);
+
+/// What else the thread is asked to do.
+#[derive(Debug, Default)]
+struct Orders {
+    settings: Option<Box<Settings>>,
+    is_over: bool,
 }
 
 /// What the thread says about itself after each step.
@@ -48,6 +53,8 @@ pub struct Vitals {
     pub started_ns: u64,
     /// When the last step ended.
     pub stepped_ns: u64,
+    /// The same on a clock that stands still while the machine sleeps, as the thread does.
+    pub stepped: Instant,
     /// How long the last step took that applied something, nanoseconds.
     pub apply_ns: u64,
     /// How long the last walk took.
@@ -62,7 +69,7 @@ pub struct Vitals {
     pub hidden: u64,
 }
 
-/// Why an order was not taken.
+/// Why a preload was not taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Refusal {
     /// Too many wait.
@@ -77,41 +84,46 @@ pub struct Follower {
     reader: Reader,
     log: Arc<Log>,
     vitals: Arc<Mutex<Vitals>>,
-    orders: SyncSender<Order>,
+    preloads: SyncSender<Preload>,
+    orders: Arc<Mutex<Orders>>,
     wake: Arc<OwnedFd>,
     thread: Mutex<Option<JoinHandle<()>>>,
 }
 
 impl Follower {
     /// Begins to follow the processes. Returns once all that there are are known, and what will tell how
-    /// it ended.
+    /// it ended. If the future is dropped, the thread is left to itself.
     ///
     /// # Errors
     ///
     /// No source can be had, or the system has no threads or descriptors left.
-    pub fn start(
+    pub async fn start(
         settings: &Settings,
     ) -> Result<(Self, oneshot::Receiver<Result<(), SourceError>>), Error> {
         let failed = |source| Error::System {
             what: "starting the thread that follows the processes",
             source,
         };
-        let (orders, inbox) = sync_channel(MAX_ORDERS);
+        let (preloads, inbox) = sync_channel(MAX_PRELOADS);
+        let orders = Arc::<Mutex<Orders>>::default();
         let wake = eventfd(0, EventfdFlags::CLOEXEC | EventfdFlags::NONBLOCK);
         let wake = Arc::new(wake.map_err(|errno| failed(errno.into()))?);
         let log = Log::new();
-        let (started, starting) = sync_channel(1);
+        let (started, starting) = oneshot::channel();
         let (end, ended) = oneshot::channel();
         let thread = std::thread::Builder::new().name("collector".into()).spawn({
             let (settings, log, wake) = (settings.clone(), log.clone(), wake.clone());
+            let orders = orders.clone();
             move || {
                 // Sources stay in the thread that opened them.
-                let result = match Owner::open(&settings, log, wake, inbox) {
+                let result = match Owner::open(&settings, log, wake, inbox, orders) {
                     Ok(mut owner) => {
                         let shared = (owner.reader.clone(), owner.vitals.clone());
-                        // Whoever started this waits for it.
-                        let _ = started.send(Ok(shared));
-                        owner.run()
+                        match started.send(Ok(shared)) {
+                            Ok(()) => owner.run(),
+                            // Whoever started this was told to stop meanwhile.
+                            Err(_) => Ok(()),
+                        }
                     }
                     Err(error) => {
                         let _ = started.send(Err(error));
@@ -124,13 +136,14 @@ impl Follower {
         });
         let thread = thread.map_err(failed)?;
         let started = starting
-            .recv()
+            .await
             .map_err(|_| failed(io::ErrorKind::BrokenPipe.into()))?;
         let (reader, vitals) = started?;
         let follower = Self {
             reader,
             log,
             vitals,
+            preloads,
             orders,
             wake,
             thread: Mutex::new(Some(thread)),
@@ -163,39 +176,46 @@ impl Follower {
     /// [`Refusal`].
     pub async fn preload(&self, pid: u32) -> Result<bool, Refusal> {
         let (reply, answer) = oneshot::channel();
-        self.order(Order::Preload(pid, reply))?;
+        self.preloads
+            .try_send((pid, reply))
+            .map_err(|error| match error {
+                TrySendError::Full(_) => Refusal::Busy,
+                TrySendError::Disconnected(_) => Refusal::Stopped,
+            })?;
+        rouse(&self.wake);
         answer.await.map_err(|_| Refusal::Stopped)
     }
 
-    /// Goes by other settings from now on, as far as they are live.
-    ///
-    /// # Errors
-    ///
-    /// [`Refusal`].
-    pub fn set(&self, settings: &Settings) -> Result<(), Refusal> {
-        self.order(Order::Settings(Box::new(settings.clone())))
+    /// Goes by other settings from the next step on, as far as they are live.
+    pub fn set(&self, settings: &Settings) {
+        lock(&self.orders).settings = Some(Box::new(settings.clone()));
+        rouse(&self.wake);
     }
 
-    /// Ends the thread, and waits for it.
-    pub fn stop(&self) {
-        while self.order(Order::Stop) == Err(Refusal::Busy) {
-            std::thread::sleep(Duration::from_millis(1));
+    /// Ends the thread, and waits for it, but no longer than that; returns whether it has ended.
+    pub async fn stop(&self, patience: Duration) -> bool {
+        lock(&self.orders).is_over = true;
+        rouse(&self.wake);
+        let Some(thread) = lock(&self.thread).take() else {
+            return true;
+        };
+        let begun = Instant::now();
+        while !thread.is_finished() {
+            if begun.elapsed() > patience {
+                return false;
+            }
+            tokio::time::sleep(Duration::from_millis(2)).await;
         }
-        if let Some(thread) = lock(&self.thread).take() {
-            // It has said why it panicked.
-            let _ = thread.join();
-        }
+        // It has said why it panicked.
+        let _ = thread.join();
+        true
     }
+}
 
-    fn order(&self, order: Order) -> Result<(), Refusal> {
-        self.orders.try_send(order).map_err(|error| match error {
-            TrySendError::Full(_) => Refusal::Busy,
-            TrySendError::Disconnected(_) => Refusal::Stopped,
-        })?;
-        // It fails if the count is full: then the thread is awake anyway.
-        let _ = rustix::io::write(&*self.wake, &1u64.to_ne_bytes());
-        Ok(())
-    }
+/// Has the thread look for orders.
+fn rouse(wake: &OwnedFd) {
+    // It fails if the count is full: then the thread is awake anyway.
+    let _ = rustix::io::write(wake, &1u64.to_ne_bytes());
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
@@ -211,7 +231,8 @@ struct Owner {
     log: Arc<Log>,
     vitals: Arc<Mutex<Vitals>>,
     wake: Arc<OwnedFd>,
-    inbox: Receiver<Order>,
+    inbox: Receiver<Preload>,
+    orders: Arc<Mutex<Orders>>,
 }
 
 impl Owner {
@@ -219,7 +240,8 @@ impl Owner {
         settings: &Settings,
         log: Arc<Log>,
         wake: Arc<OwnedFd>,
-        inbox: Receiver<Order>,
+        inbox: Receiver<Preload>,
+        orders: Arc<Mutex<Orders>>,
     ) -> Result<Self, SourceError> {
         let want = match settings.source {
             Source::Auto => Want::Best,
@@ -259,6 +281,7 @@ impl Owner {
             has_events: collector.has_events(),
             started_ns: now_ns,
             stepped_ns: now_ns,
+            stepped: Instant::now(),
             apply_ns: 0,
             walk_ns: collector.walk_cost_ns(),
             bytes: collector.cache().bytes() as u64,
@@ -274,6 +297,7 @@ impl Owner {
             vitals: Arc::new(Mutex::new(vitals)),
             wake,
             inbox,
+            orders,
         })
     }
 
@@ -282,24 +306,34 @@ impl Owner {
             self.wait();
             // Emptied before the orders are read: one that comes later wakes it again.
             let _ = rustix::io::read(&*self.wake, &mut [0u8; 8]);
-            while let Ok(order) = self.inbox.try_recv() {
-                match order {
-                    Order::Preload(pid, reply) => {
-                        let log = &self.log;
-                        let found = self.collector.preload(pid, &mut |change, cache| {
-                            tell(log, change, cache);
-                        })?;
-                        // Who asked may have gone.
-                        let _ = reply.send(found.is_some());
-                    }
-                    Order::Settings(settings) => {
-                        self.collector.set_settings(collector_settings(&settings));
-                    }
-                    Order::Stop => return Ok(()),
-                }
+            let orders = std::mem::take(&mut *lock(&self.orders));
+            if orders.is_over {
+                return Ok(());
             }
+            if let Some(settings) = orders.settings {
+                self.collector.set_settings(collector_settings(&settings));
+            }
+            self.preload()?;
             self.step()?;
         }
+    }
+
+    fn preload(&mut self) -> Result<(), SourceError> {
+        let mut done = 0;
+        for (pid, reply) in self.inbox.try_iter().take(MAX_PRELOADS) {
+            let log = &self.log;
+            let found = self.collector.preload(pid, &mut |change, cache| {
+                tell(log, change, cache);
+            })?;
+            // Who asked may have gone.
+            let _ = reply.send(found.is_some());
+            done += 1;
+        }
+        if done == MAX_PRELOADS {
+            // There may be more: do not sleep on them.
+            rouse(&self.wake);
+        }
+        Ok(())
     }
 
     fn wait(&self) {
@@ -325,6 +359,7 @@ impl Owner {
         })?;
         let mut vitals = lock(&self.vitals);
         vitals.stepped_ns = clock::boottime_ns();
+        vitals.stepped = Instant::now();
         if changes > 0 {
             vitals.apply_ns = vitals.stepped_ns - began_ns;
         }
@@ -389,4 +424,61 @@ pub fn chain(error: &dyn std::error::Error) -> String {
         .map(ToString::to_string)
         .collect::<Vec<_>>()
         .join(": ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    async fn follower() -> Follower {
+        let settings = Settings {
+            source: Source::Proc,
+            ..Settings::default()
+        };
+        Follower::start(&settings).await.unwrap().0
+    }
+
+    #[tokio::test]
+    async fn who_preloads_on_and_on_does_not_keep_the_thread_from_its_work() {
+        let follower = Arc::new(follower().await);
+        let flood: Vec<_> = (0..MAX_PRELOADS)
+            .map(|_| {
+                let follower = follower.clone();
+                tokio::spawn(async move { while follower.preload(1).await.is_ok() {} })
+            })
+            .collect();
+        let walks = || follower.reader().snapshot().counters().walks;
+        let (before, stepped) = (walks(), follower.vitals().stepped);
+        tokio::time::sleep(Duration::from_secs(3)).await;
+        assert!(walks() > before, "it walks every second");
+        assert!(follower.vitals().stepped.duration_since(stepped) > Duration::from_secs(1));
+        assert!(follower.stop(Duration::from_secs(10)).await);
+        for one in flood {
+            one.await.unwrap();
+        }
+    }
+
+    #[tokio::test]
+    async fn of_settings_the_newest_count_however_many_there_are() {
+        let follower = follower().await;
+        for number in 1..1000 {
+            follower.set(&Settings {
+                source: Source::Proc,
+                poll_interval_alone: Duration::from_millis(number),
+                ..Settings::default()
+            });
+        }
+        assert_eq!(follower.preload(std::process::id()).await, Ok(true));
+        assert!(follower.stop(Duration::from_secs(10)).await);
+        assert_eq!(follower.preload(1).await, Err(Refusal::Stopped));
+    }
+
+    #[tokio::test]
+    async fn a_stuck_thread_is_not_waited_for_forever() {
+        let follower = follower().await;
+        let stuck = std::thread::spawn(|| std::thread::sleep(Duration::from_secs(3600)));
+        let thread = lock(&follower.thread).replace(stuck).unwrap();
+        assert!(!follower.stop(Duration::from_millis(50)).await);
+        thread.join().unwrap();
+    }
 }

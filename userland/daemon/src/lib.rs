@@ -24,10 +24,12 @@ mod watch;
 
 use std::net::TcpListener as StdTcpListener;
 use std::sync::{Arc, PoisonError};
+use std::time::Duration;
 
 use pidlist_config::{Config, Sources};
 use tokio::net::{TcpListener, UnixListener};
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::time::{Interval, MissedTickBehavior, interval};
 
 pub use client::{Changes, Client, ClientError, Told};
 pub use error::Error;
@@ -40,6 +42,9 @@ use protocol::SettingView;
 use server::Server;
 use socket::Place;
 use watch::FileWatch;
+
+/// A thread that has not ended so long after it was told to is stuck, say in a system call.
+const STOP_PATIENCE: Duration = Duration::from_secs(5);
 
 /// Serves until a signal says to stop (SIGTERM, SIGINT).
 ///
@@ -76,16 +81,23 @@ async fn serve(sources: &Sources, config: Config, log: log::Handle) -> Result<()
         .map_err(system("opening the socket to users"))?;
     let listener = UnixListener::from_std(listener).map_err(system("serving the socket"))?;
     let metrics = settings.metrics.0.map(bind_metrics).transpose()?;
-    let (follower, mut ended) = Follower::start(settings)?;
+    let (follower, mut ended) = tokio::select! {
+        started = Follower::start(settings) => started?,
+        name = either(&mut terminate, &mut interrupt) => {
+            tracing::info!("{name}: stopping before anything was served");
+            return Ok(());
+        }
+    };
     let own = rustix::process::geteuid().as_raw();
     let server = Server::new(follower, Allowed::new(settings, own), views(&config));
-    let serving = tokio::spawn(server.clone().serve(listener));
+    let mut serving = tokio::spawn(server.clone().serve(listener));
     if let Some(listener) = metrics {
         tokio::spawn(http::serve(listener, server.clone()));
     }
     tracing::info!("serving {}", settings.socket.display());
 
     let mut file = FileWatch::new(sources.path());
+    let mut watchdog = watchdog();
     let mut daemon = Daemon {
         sources,
         config,
@@ -103,7 +115,11 @@ async fn serve(sources: &Sources, config: Config, log: log::Handle) -> Result<()
             }
             _ = hangup.recv() => daemon.reload("SIGHUP"),
             () = file.changed() => daemon.reload("the file has changed"),
-            () = watchdog_due() => daemon.tell_watchdog(),
+            () = due(&mut watchdog) => daemon.tell_watchdog(),
+            // It has said on what.
+            _ = &mut serving => break Err(system("the task that serves the socket panicked")(
+                std::io::ErrorKind::BrokenPipe.into(),
+            )),
             how = &mut ended => break match how {
                 Ok(result) => result.map_err(Error::from),
                 // It has said on what.
@@ -126,9 +142,17 @@ async fn either(terminate: &mut Signal, interrupt: &mut Signal) -> &'static str 
     }
 }
 
-async fn watchdog_due() {
-    match systemd::watchdog_interval() {
-        Some(interval) => tokio::time::sleep(interval).await,
+fn watchdog() -> Option<Interval> {
+    let mut watchdog = systemd::watchdog_interval().map(interval)?;
+    watchdog.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    Some(watchdog)
+}
+
+async fn due(interval: &mut Option<Interval>) {
+    match interval {
+        Some(interval) => {
+            interval.tick().await;
+        }
         None => std::future::pending().await,
     }
 }
@@ -243,9 +267,7 @@ impl Daemon<'_> {
             .settings
             .write()
             .unwrap_or_else(PoisonError::into_inner) = views(&self.config);
-        if let Err(refusal) = self.server.follower.set(settings) {
-            tracing::error!("the settings of the cache cannot be changed now ({refusal:?})");
-        }
+        self.server.follower.set(settings);
     }
 
     fn tell_watchdog(&self) {
@@ -260,8 +282,15 @@ impl Daemon<'_> {
         // Who comes now finds nobody, and not somebody who will not answer.
         drop(self.place);
         self.server.stop();
-        // A panic has been told where it happened.
-        let _ = serving.await;
-        self.server.follower.stop();
+        if !serving.is_finished() {
+            // A panic has been told where it happened.
+            let _ = serving.await;
+        }
+        if !self.server.follower.stop(STOP_PATIENCE).await {
+            tracing::error!(
+                "the thread that follows the processes is stuck: ending without it after {} s",
+                STOP_PATIENCE.as_secs()
+            );
+        }
     }
 }

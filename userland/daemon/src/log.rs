@@ -17,6 +17,8 @@ pub fn start(level: Level) -> Handle {
     let (filter, handle) = reload::Layer::new(filter(level));
     let lines = fmt::layer()
         .with_writer(io::stderr)
+        // They would be printed to the same standard error, and a print that fails panics.
+        .log_internal_errors(false)
         .with_ansi(io::stderr().is_terminal())
         .with_target(false);
     let registry = tracing_subscriber::registry().with(filter);

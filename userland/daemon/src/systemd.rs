@@ -27,11 +27,12 @@ pub fn watchdog() {
     tell(&[NotifyState::Watchdog]);
 }
 
-/// How often it wants to hear [`watchdog`], if at all: half its patience, as sd_watchdog_enabled(3)
-/// asks.
+/// How often to tell it [`watchdog`], if it wants to hear that at all: four times in its patience. Half of
+/// it, as sd_watchdog_enabled(3) says, leaves a busy machine little room for a late one.
 #[must_use]
 pub fn watchdog_interval() -> Option<Duration> {
-    sd_notify::watchdog_enabled().map(|patience| patience / 2)
+    let interval = sd_notify::watchdog_enabled()? / 4;
+    (!interval.is_zero()).then_some(interval)
 }
 
 fn tell(states: &[NotifyState<'_>]) {
