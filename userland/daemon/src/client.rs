@@ -12,7 +12,7 @@
 //! let mut client = match Client::connect(socket, "example 1.0") {
 //!     Ok(client) => client,
 //!     // Do without: open a session of our own.
-//!     Err(ClientError::NotRunning { .. }) => return Ok(()),
+//!     Err(ClientError::NotRunning { .. } | ClientError::Forbidden { .. }) => return Ok(()),
 //!     Err(error) => return Err(error),
 //! };
 //! let snapshot = client.snapshot()?;
@@ -50,6 +50,16 @@ pub enum ClientError {
     /// There is none.
     #[error("no daemon serves {}", path.display())]
     NotRunning {
+        /// The socket.
+        path: PathBuf,
+        /// What connecting to it said.
+        #[source]
+        source: io::Error,
+    },
+    /// There may be one, but the mode of the socket, or of a directory on the way, keeps this user out: nobody
+    /// was asked. Do without, as if there were none.
+    #[error("this user may not connect to {}", path.display())]
+    Forbidden {
         /// The socket.
         path: PathBuf,
         /// What connecting to it said.
@@ -109,21 +119,20 @@ impl Client {
     ///
     /// # Errors
     ///
-    /// [`ClientError::NotRunning`] if there is no daemon: do without it. Any other error is worth telling.
+    /// [`ClientError::NotRunning`] if there is no daemon, [`ClientError::Forbidden`] if it is for others: do
+    /// without it. Any other error is worth telling.
     pub fn connect(path: &Path, name: &str) -> Result<Self, ClientError> {
         let stream = match UnixStream::connect(path) {
             Ok(stream) => stream,
             Err(source) => {
                 let path = path.into();
-                // A daemon that was killed leaves its socket behind.
-                let is_absent = matches!(
-                    source.kind(),
-                    io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused
-                );
-                return Err(if is_absent {
-                    ClientError::NotRunning { path, source }
-                } else {
-                    ClientError::Broken { path, source }
+                return Err(match source.kind() {
+                    // A daemon that was killed leaves its socket behind.
+                    io::ErrorKind::NotFound | io::ErrorKind::ConnectionRefused => {
+                        ClientError::NotRunning { path, source }
+                    }
+                    io::ErrorKind::PermissionDenied => ClientError::Forbidden { path, source },
+                    _ => ClientError::Broken { path, source },
                 });
             }
         };

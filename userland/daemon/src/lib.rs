@@ -17,6 +17,7 @@ mod peer;
 pub mod protocol;
 mod request;
 mod server;
+mod slots;
 mod socket;
 mod stream;
 mod systemd;

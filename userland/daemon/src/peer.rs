@@ -34,6 +34,12 @@ impl Peer {
             gids,
         })
     }
+
+    /// Whether it is root or the daemon's own user, whom no setting keeps out.
+    #[must_use]
+    pub fn is_trusted(&self) -> bool {
+        [0, rustix::process::geteuid().as_raw()].contains(&self.uid)
+    }
 }
 
 /// The supplementary groups of the other end: `SO_PEERGROUPS` of socket(7), which no safe wrapper has.

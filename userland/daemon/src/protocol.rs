@@ -28,6 +28,10 @@
 //!   read what it is sent for ten seconds.
 //! - A subscriber that reads too slowly misses changes, and is told how many: `lost` stands where they
 //!   would have been. A snapshot asked for on another connection brings it up to date.
+//! - Who may ask is asked anew with each request, and before each change: `denied` may come at any time. No
+//!   user but root and the daemon's own has more than a few connections, and few snapshots are sent at once:
+//!   `busy` says so.
+//! - A filter has at most [`MAX_FILTER`] members.
 //! - Every answer of processes comes from one consistent snapshot, whose time and counters are in `done`.
 
 use std::io::{self, Read, Write};
@@ -37,7 +41,7 @@ use pidlist_config::Origin;
 use pidlist_process_cache::{Counters, Process, What};
 use serde::{Deserialize, Serialize};
 
-pub use crate::request::{Filter, Kind, MAX_REQUEST, Request};
+pub use crate::request::{Filter, Kind, MAX_FILTER, MAX_REQUEST, Request};
 
 /// The version of the protocol.
 pub const VERSION: u32 = 1;
@@ -205,6 +209,13 @@ impl From<Kind> for What {
 }
 
 impl Filter {
+    /// Whether it is no larger than [`MAX_FILTER`] allows: every change is held against it.
+    #[must_use]
+    pub fn is_bounded(&self) -> bool {
+        self.pids.len() + self.uids.len() + self.what.len() <= MAX_FILTER
+            && self.name.len() <= MAX_FILTER
+    }
+
     /// Whether a change is wanted.
     #[must_use]
     pub fn matches(&self, what: Kind, process: &Process) -> bool {

@@ -5,6 +5,9 @@ use serde::{Deserialize, Serialize};
 /// Most bytes of a request.
 pub const MAX_REQUEST: usize = 64 << 10;
 
+/// Most users and processes in a filter, and most bytes of a name in it.
+pub const MAX_FILTER: usize = 1024;
+
 /// A request, see the [protocol](crate::protocol).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]

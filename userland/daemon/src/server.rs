@@ -4,15 +4,15 @@
 //! changes, and holds one frame at a time: who does not read waits alone, and not for long.
 
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, PoisonError, RwLock};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::time::{Duration, Instant};
 
 use futures_util::{SinkExt, StreamExt as _};
 use pidlist_process_cache::source::Kind as SourceKind;
-use pidlist_process_cache::{Process, Snapshot, clock};
+use pidlist_process_cache::{Process, Snapshot};
 use tokio::net::unix::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::net::{UnixListener, UnixStream};
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, SemaphorePermit};
 use tokio::task::JoinSet;
 use tokio::time::timeout;
 use tokio_util::bytes::Bytes;
@@ -24,11 +24,16 @@ use crate::http::{Pages, accept_failed};
 use crate::metrics;
 use crate::peer::{Allowed, Peer};
 use crate::protocol::{
-    Answer, Code, Filter, Kind, MAX_ANSWER, MAX_REQUEST, Request, SettingView, Stats, VERSION,
+    Answer, Code, Filter, Kind, MAX_ANSWER, MAX_FILTER, MAX_REQUEST, Request, SettingView, Stats,
+    VERSION,
 };
+use crate::slots::{MOST, Slots};
 
-/// Most clients at once.
-const MAX_CLIENTS: usize = 64;
+/// Most snapshots that are being sent, to root and the daemon's own user, and as many to others: each keeps a
+/// state of the cache in memory until its reader has it.
+const MAX_TURNS: usize = 4;
+/// Who has waited so long for a turn is told to come back.
+const TURN: Duration = Duration::from_secs(5);
 /// A client that does not take a frame for so long is let go.
 const PATIENCE: Duration = Duration::from_secs(10);
 /// An answer of many frames is over by then, so that nobody holds on to an old snapshot.
@@ -37,8 +42,10 @@ const ANSWER_PATIENCE: Duration = Duration::from_secs(60);
 const IDLE: Duration = Duration::from_secs(60);
 /// A client says hello within this time.
 const HELLO: Duration = Duration::from_secs(5);
-/// A step of the collector takes less than this, however much there is to do.
+/// A step of the collector takes less than this, however much there is to do. Time asleep does not count.
 const STUCK: Duration = Duration::from_secs(30);
+/// A warning that anybody can cause is logged once in this time.
+const WARNINGS_APART: Duration = Duration::from_secs(10);
 /// Processes of about so many bytes go into one frame.
 const BATCH_BYTES: usize = 64 << 10;
 
@@ -50,9 +57,30 @@ pub struct Server {
     pub allowed: RwLock<Allowed>,
     /// What is in force.
     pub settings: RwLock<Vec<SettingView>>,
-    clients: Semaphore,
+    clients: Slots,
+    /// For others, and for root and the daemon's own user.
+    turns: [Semaphore; 2],
     refused: AtomicU64,
+    denials: Seldom,
     stopping: CancellationToken,
+}
+
+/// Says a thing seldom, however often there is cause.
+#[derive(Default)]
+struct Seldom(Mutex<(Option<Instant>, u64)>);
+
+impl Seldom {
+    /// Whether to say it now, and how often that was not done since the last time.
+    fn now(&self) -> Option<u64> {
+        let mut state = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let (said, unsaid) = &mut *state;
+        if said.is_some_and(|said| said.elapsed() < WARNINGS_APART) {
+            *unsaid += 1;
+            return None;
+        }
+        *said = Some(Instant::now());
+        Some(std::mem::take(unsaid))
+    }
 }
 
 /// Why a conversation ends.
@@ -94,8 +122,10 @@ impl Server {
             follower,
             allowed: RwLock::new(allowed),
             settings: RwLock::new(settings),
-            clients: Semaphore::new(MAX_CLIENTS),
+            clients: Slots::default(),
+            turns: [MAX_TURNS; 2].map(Semaphore::new),
             refused: AtomicU64::new(0),
+            denials: Seldom::default(),
             stopping: CancellationToken::new(),
         })
     }
@@ -103,7 +133,7 @@ impl Server {
     /// Clients connected, and how many were turned away or let go.
     #[must_use]
     pub fn clients(&self) -> (u64, u64) {
-        let connected = MAX_CLIENTS - self.clients.available_permits();
+        let connected = self.clients.taken();
         (connected as u64, self.refused.load(Ordering::Relaxed))
     }
 
@@ -160,31 +190,54 @@ impl Server {
     }
 
     async fn talk(&self, wire: &mut Wire, peer: &Peer) -> Result<(), End> {
-        let permitted = {
-            let allowed = self.allowed.read().unwrap_or_else(PoisonError::into_inner);
-            allowed.permits(peer)
-        };
-        if !permitted {
-            tracing::warn!(pid = peer.pid, uid = peer.uid, "not allowed to ask");
-            let message = format!("user {} may not ask: see the setting allow-users", peer.uid);
-            return Err(refuse(wire, Code::Denied, message).await);
-        }
-        let Ok(_slot) = self.clients.try_acquire() else {
-            return Err(refuse(
-                wire,
-                Code::Busy,
-                format!("{MAX_CLIENTS} clients are served already"),
-            )
-            .await);
+        self.check(wire, peer).await?;
+        let Some(_slot) = self.clients.take(peer) else {
+            let message = format!(
+                "user {} has as many clients as there may be, or all {MOST} are taken",
+                peer.uid
+            );
+            return Err(refuse(wire, Code::Busy, message).await);
         };
         self.greet(wire).await?;
         while let Some(request) = self.next(wire, IDLE).await? {
+            self.check(wire, peer).await?;
             match request {
-                Request::Subscribe { filter } => return self.tell_changes(wire, &filter).await,
-                request => self.answer(wire, request).await?,
+                Request::Subscribe { filter } => {
+                    return self.tell_changes(wire, peer, &filter).await;
+                }
+                request => self.answer(wire, peer, request).await?,
             }
         }
         Ok(())
+    }
+
+    /// Lets go whom the settings do not allow, as they are by now.
+    async fn check(&self, wire: &mut Wire, peer: &Peer) -> Result<(), End> {
+        let is_permitted = {
+            let allowed = self.allowed.read().unwrap_or_else(PoisonError::into_inner);
+            allowed.permits(peer)
+        };
+        if is_permitted {
+            return Ok(());
+        }
+        if let Some(unsaid) = self.denials.now() {
+            tracing::warn!(pid = peer.pid, uid = peer.uid, unsaid, "not allowed to ask");
+        }
+        let message = format!("user {} may not ask: see the setting allow-users", peer.uid);
+        Err(refuse(wire, Code::Denied, message).await)
+    }
+
+    /// Waits until a snapshot may be sent.
+    async fn turn(&self, wire: &mut Wire, peer: &Peer) -> Result<SemaphorePermit<'_>, End> {
+        let turns = &self.turns[usize::from(peer.is_trusted())];
+        match timeout(TURN, turns.acquire()).await {
+            // Nobody closes it.
+            Ok(Ok(turn)) => Ok(turn),
+            _ => {
+                let message = "too many snapshots are being sent".into();
+                Err(refuse(wire, Code::Busy, message).await)
+            }
+        }
     }
 
     async fn greet(&self, wire: &mut Wire) -> Result<(), End> {
@@ -237,36 +290,26 @@ impl Server {
         }
     }
 
-    async fn answer(&self, wire: &mut Wire, request: Request) -> Result<(), End> {
-        let snapshot = self.follower.reader().snapshot();
+    async fn answer(&self, wire: &mut Wire, peer: &Peer, request: Request) -> Result<(), End> {
         let answer = match request {
             Request::Snapshot { alive } => {
                 let wanted = |process: &&Arc<Process>| !alive || process.is_alive();
-                return send_processes(wire, &snapshot, snapshot.iter().filter(wanted).cloned())
-                    .await;
+                let _turn = self.turn(wire, peer).await?;
+                let snapshot = self.follower.reader().snapshot();
+                let wanted = snapshot.iter().filter(wanted).cloned();
+                return send_processes(wire, done(&snapshot), wanted).await;
             }
             Request::History { since_ns } => {
                 let lived = |process: &&Arc<Process>| {
                     process.exit.is_none_or(|exit| exit.noticed_ns >= since_ns)
                 };
-                return send_processes(wire, &snapshot, snapshot.iter().filter(lived).cloned())
-                    .await;
+                let _turn = self.turn(wire, peer).await?;
+                let snapshot = self.follower.reader().snapshot();
+                let lived = snapshot.iter().filter(lived).cloned();
+                return send_processes(wire, done(&snapshot), lived).await;
             }
-            Request::Get { pid } => match snapshot.by_pid(pid) {
-                Some(process) => {
-                    return send_processes(wire, &snapshot, [process.clone()]).await;
-                }
-                None => no_such_process(pid),
-            },
-            Request::Ancestors { pid } => match snapshot.by_pid(pid) {
-                Some(process) => {
-                    let ancestors = snapshot.ancestors(process.key());
-                    let ancestors = ancestors.filter_map(|key| snapshot.get(key)).cloned();
-                    let line = std::iter::once(process.clone()).chain(ancestors);
-                    return send_processes(wire, &snapshot, line).await;
-                }
-                None => no_such_process(pid),
-            },
+            Request::Get { pid } => return self.send_line(wire, pid, 1).await,
+            Request::Ancestors { pid } => return self.send_line(wire, pid, usize::MAX).await,
             Request::Preload { pid } => match self.follower.preload(pid).await {
                 Ok(true) => Answer::Preloaded {},
                 Ok(false) => no_such_process(pid),
@@ -294,7 +337,29 @@ impl Server {
         send(wire, &answer).await
     }
 
-    async fn tell_changes(&self, wire: &mut Wire, filter: &Filter) -> Result<(), End> {
+    /// A process and those above it, at most so many.
+    async fn send_line(&self, wire: &mut Wire, pid: u32, most: usize) -> Result<(), End> {
+        // It is copied: the snapshot is not to be kept for one who reads slowly.
+        let found = {
+            let snapshot = self.follower.reader().snapshot();
+            snapshot.by_pid(pid).map(|process| {
+                let ancestors = snapshot.ancestors(process.key());
+                let ancestors = ancestors.filter_map(|key| snapshot.get(key));
+                let line = std::iter::once(process).chain(ancestors).take(most);
+                (done(&snapshot), line.cloned().collect::<Vec<_>>())
+            })
+        };
+        match found {
+            Some((done, line)) => send_processes(wire, done, line).await,
+            None => send(wire, &no_such_process(pid)).await,
+        }
+    }
+
+    async fn tell_changes(&self, wire: &mut Wire, peer: &Peer, filter: &Filter) -> Result<(), End> {
+        if !filter.is_bounded() {
+            let message = format!("a filter of more than {MAX_FILTER} members");
+            return Err(refuse(wire, Code::Garbled, message).await);
+        }
         let mut tail = self.follower.log().tail();
         send(wire, &Answer::Subscribed {}).await?;
         loop {
@@ -312,6 +377,7 @@ impl Server {
                     Some(Err(error)) => return Err(End::Gone(error)),
                 },
             };
+            self.check(wire, peer).await?;
             if lost > 0 {
                 feed(wire, &Answer::Lost { changes: lost }).await?;
             }
@@ -327,6 +393,8 @@ impl Server {
                 }
             }
             patiently(SinkExt::<Bytes>::flush(&mut wire.answers)).await?;
+            // Where nothing is sent, nothing of this waits.
+            tokio::task::yield_now().await;
         }
     }
 }
@@ -338,10 +406,17 @@ fn no_such_process(pid: u32) -> Answer {
     }
 }
 
+fn done(snapshot: &Snapshot) -> Answer {
+    Answer::Done {
+        taken_ns: snapshot.taken_ns(),
+        counters: *snapshot.counters(),
+    }
+}
+
 /// Sends processes in frames of about [`BATCH_BYTES`], and that there are no more.
 async fn send_processes(
     wire: &mut Wire,
-    snapshot: &Snapshot,
+    done: Answer,
     processes: impl IntoIterator<Item = Arc<Process>>,
 ) -> Result<(), End> {
     let whole = async {
@@ -358,10 +433,6 @@ async fn send_processes(
         if !batch.is_empty() {
             send(wire, &Answer::Processes { processes: batch }).await?;
         }
-        let done = Answer::Done {
-            taken_ns: snapshot.taken_ns(),
-            counters: *snapshot.counters(),
-        };
         send(wire, &done).await
     };
     timeout(ANSWER_PATIENCE, whole)
@@ -439,8 +510,7 @@ impl Pages for Server {
     }
 
     fn health(&self) -> Result<String, String> {
-        let vitals = self.follower.vitals();
-        let still = Duration::from_nanos(clock::boottime_ns().saturating_sub(vitals.stepped_ns));
+        let still = self.follower.vitals().stepped.elapsed();
         if still > STUCK {
             return Err(format!(
                 "the processes have not been looked after for {} s",
@@ -449,5 +519,20 @@ impl Pages for Server {
         }
         let alive = self.follower.reader().snapshot().alive();
         Ok(format!("{alive} processes"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_warning_is_said_seldom() {
+        let seldom = Seldom::default();
+        assert_eq!(seldom.now(), Some(0));
+        assert!((0..1000).all(|_| seldom.now().is_none()));
+        let earlier = Instant::now().checked_sub(WARNINGS_APART);
+        seldom.0.lock().unwrap().0 = earlier;
+        assert_eq!(seldom.now(), Some(1000));
     }
 }

@@ -18,6 +18,8 @@ const MAX_CHANGES: usize = 1 << 16;
 const MAX_BYTES: usize = 16 << 20;
 /// Most changes handed to a subscriber at once.
 const MAX_BATCH: usize = 64;
+/// And about how many bytes of them: a slow subscriber holds them when the log has long let them go.
+const MAX_BATCH_BYTES: usize = 64 << 10;
 
 /// A change, and the process right after it.
 #[derive(Clone, Debug)]
@@ -163,11 +165,17 @@ impl Tail {
         kept.lost += lost;
         self.next += lost;
         let from = usize::try_from(self.next - kept.first).unwrap_or(usize::MAX);
+        let mut bytes = 0;
         let items: Vec<Item> = kept
             .items
             .iter()
             .skip(from)
             .take(MAX_BATCH)
+            .take_while(|item| {
+                let is_first = bytes == 0;
+                bytes += item.bytes();
+                is_first || bytes <= MAX_BATCH_BYTES
+            })
             .cloned()
             .collect();
         self.next += items.len() as u64;
@@ -253,7 +261,7 @@ mod tests {
     #[tokio::test]
     async fn memory_is_bounded_in_bytes_and_given_back() {
         let log = Log::new();
-        let tail = log.tail();
+        let mut tail = log.tail();
         let kept = || {
             let kept = log.lock();
             (kept.bytes, kept.items.len())
@@ -264,6 +272,13 @@ mod tests {
             bytes <= MAX_BYTES && items > 100,
             "{bytes} bytes of {items}"
         );
+        let (_, large) = tail.take();
+        assert_eq!(large.len(), 1, "more would be held by whoever sends it");
+        log.write(std::iter::repeat_n(item(0, 20 << 10), 1000));
+        let last = std::iter::repeat_with(|| tail.take().1)
+            .take_while(|items| !items.is_empty())
+            .last();
+        assert!((2..=3).contains(&last.unwrap().len()));
         drop(tail);
         assert_eq!(kept(), (0, 0));
     }

@@ -337,14 +337,10 @@ fn refused(error: ClientError) -> Advice {
         ClientError::NotRunning { .. } => {
             "`pidlist daemon` is one (as root, or: systemctl start pidlist); --socket names another socket"
         }
-        ClientError::Refused {
+        ClientError::Forbidden { .. }
+        | ClientError::Refused {
             code: Code::Denied, ..
         } => "the setting allow-users of the daemon says who may ask; or: sudo pidlist …",
-        ClientError::Broken { source, .. }
-            if source.kind() == std::io::ErrorKind::PermissionDenied =>
-        {
-            "the setting allow-users of the daemon says who may ask; or: sudo pidlist …"
-        }
         ClientError::Broken { source, .. }
             if source.kind() == std::io::ErrorKind::UnexpectedEof =>
         {
