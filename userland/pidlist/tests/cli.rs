@@ -255,6 +255,27 @@ fn a_timeline_draws_every_process_of_a_command() {
 }
 
 #[test]
+fn a_timeline_that_fails_leaves_the_old_one() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("build.svg");
+    let link = dir.path().join("link.svg");
+    std::os::unix::fs::symlink(&file, &link).unwrap();
+    let draw = |command: &str| {
+        let to = link.to_str().unwrap();
+        pidlist(&["timeline", "--source", "proc", "-o", to, "--", command])
+    };
+    std::fs::write(&file, "old").unwrap();
+    let files = || std::fs::read_dir(dir.path()).unwrap().count();
+    assert_eq!(draw("/no/such/program").status.code(), Some(2));
+    assert_eq!(std::fs::read_to_string(&file).unwrap(), "old");
+    assert_eq!(files(), 2, "nothing is left beside it");
+    assert!(draw("true").status.success());
+    assert!(std::fs::read_to_string(&file).unwrap().starts_with("<svg"));
+    assert!(link.is_symlink());
+    assert_eq!(files(), 2);
+}
+
+#[test]
 fn a_timeline_goes_to_a_pipe_and_the_rest_to_stderr() {
     let output = pidlist(&["timeline", "--source", "proc", "--", "echo", "hello"]);
     assert!(output.status.success(), "{}", stderr(&output));

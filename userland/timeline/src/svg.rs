@@ -51,6 +51,8 @@ const COMMANDS: usize = 4 << 20;
 const COMMAND: (usize, usize) = (200, 8192);
 /// The most programs in one description.
 const EXECS: usize = 8;
+/// Most bytes of a name in a description: a program calls itself what it likes.
+const NAME: usize = 64;
 
 impl Timeline {
     /// Draws it.
@@ -389,18 +391,13 @@ impl<'a> Picture<'a> {
     fn describe(&self, index: usize) -> String {
         let life = &self.timeline.lives[index];
         let (start, end) = self.timeline.interval(index);
-        let mut command = &life.command[..];
-        let mut cut = "";
-        if command.len() > self.most_command {
-            command = &command[..command.floor_char_boundary(self.most_command)];
-            cut = "…";
-        }
+        let (command, more) = cut(&life.command, self.most_command);
         let length = life
             .end
             .as_ref()
             .map_or(self.timeline.to_ns, |end| end.at_ns)
             .saturating_sub(life.start_ns);
-        let mut lines = format!("{} {command}{cut}\n{}", life.pid, life.exit());
+        let mut lines = format!("{} {command}{more}\n{}", life.pid, life.exit());
         // Writing to a String does not fail.
         let _ = write!(lines, " after {}", time::span(length));
         if life.cpu_ns != 0 {
@@ -413,12 +410,14 @@ impl<'a> Picture<'a> {
         }
         if let Some(parent) = self.timeline.parent(index) {
             let parent = &self.timeline.lives[parent];
-            let _ = write!(lines, "\nparent {} {}", parent.pid, parent.name);
+            let (name, more) = cut(&parent.name, NAME);
+            let _ = write!(lines, "\nparent {} {name}{more}", parent.pid);
         }
         let _ = write!(lines, "\nuid {}", life.uid);
         for exec in life.execs.iter().take(EXECS) {
             let at = exec.at_ns.saturating_sub(self.timeline.from_ns);
-            let _ = write!(lines, "\nexec {} at {}", exec.name, time::span(at));
+            let (name, more) = cut(&exec.name, NAME);
+            let _ = write!(lines, "\nexec {name}{more} at {}", time::span(at));
         }
         if let Some(more) = life
             .execs
@@ -453,6 +452,15 @@ fn label(life: &Life) -> String {
         name
     } else {
         format!("{name} {arguments}")
+    }
+}
+
+/// At most so many bytes of a text, and a sign if that is not all of it.
+fn cut(text: &str, most: usize) -> (&str, &'static str) {
+    if text.len() <= most {
+        (text, "")
+    } else {
+        (&text[..text.floor_char_boundary(most)], "…")
     }
 }
 
@@ -669,10 +677,15 @@ mod tests {
     #[test]
     fn whatever_there_is_the_picture_is_bounded() {
         let mut lives = vec![samples::life(1, None, 0, 1 << 40)];
+        lives[0].name = "n".repeat(100_000);
         for pid in 0..20_000_u64 {
             let start = pid << 20;
             let mut life = samples::life(pid as u32 + 2, Some(0), start, start + (pid << 22));
             life.command = format!("cc {}", "x".repeat(1_000));
+            life.execs = vec![Exec {
+                at_ns: start,
+                name: "é".repeat(1_000),
+            }];
             lives.push(life);
         }
         let svg = Timeline::new("", lives, 0, 1 << 40).svg(&Settings::default());

@@ -1,14 +1,16 @@
 //! `pidlist timeline`.
 
 use std::collections::{HashMap, HashSet};
-use std::fs::File;
+use std::fs::{File, OpenOptions, Permissions};
 use std::io::{self, IsTerminal as _, Write};
-use std::path::Path;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
 
 use anyhow::Context as _;
 use pidlist_process_cache::{Cache, Change, Key, Process, What, clock};
 use pidlist_timeline::{End, Exec, How, Life, Settings, Timeline};
 use serde::Serialize;
+use tempfile::NamedTempFile;
 
 use crate::cli::{self, Picture};
 use crate::filter;
@@ -29,16 +31,41 @@ struct Document {
     summary: Summary,
 }
 
+/// Most execs noted: a picture of so many shows nothing.
+const MOST_EXECS: usize = 1 << 18;
+/// Most bytes of a name: a program is called what it likes.
+const NAME: usize = 255;
+
 /// The programs each process began to run, and when.
-type Execs = HashMap<Key, Vec<Exec>>;
+#[derive(Default)]
+struct Execs {
+    of: HashMap<Key, Vec<Exec>>,
+    noted: usize,
+    /// Beyond [`MOST_EXECS`].
+    left_out: usize,
+}
+
+/// Where the picture goes.
+enum Destination {
+    Stdout,
+    /// A device or a pipe, say.
+    Special(File),
+    /// A file beside it, which takes its place when the picture is whole: until then, an old one is kept.
+    File(NamedTempFile, PathBuf),
+}
 
 pub fn run(timeline: &cli::Timeline, json: bool) -> anyhow::Result<Answer> {
-    let (format, file) = destination(timeline, json)?;
+    let (format, destination) = destination(timeline, json)?;
     let observe = &timeline.observe;
     // Without a path, stdout is for the picture.
-    let keep_stdout = json || file.is_none();
+    let keep_stdout = json || matches!(destination, Destination::Stdout);
     let mut session = Session::open(observe.source, true)?;
-    let mut execs = Execs::new();
+    let mut execs = Execs::default();
+    // A command is a child of this process; without a wish, all processes are in the picture.
+    let head = match observe.until_exit {
+        None if !observe.command.is_empty() => Some(std::process::id()),
+        until_exit => until_exit,
+    };
     let spent_before: HashMap<Key, u64> = session
         .collector
         .cache()
@@ -47,7 +74,7 @@ pub fn run(timeline: &cli::Timeline, json: bool) -> anyhow::Result<Answer> {
         .collect();
     let began_ns = clock::boottime_ns();
     session.observe(observe, keep_stdout, true, &mut |change, cache| {
-        note_exec(&mut execs, change, cache);
+        execs.note(change, cache, head);
         Ok(())
     })?;
     let ended_ns = clock::boottime_ns();
@@ -84,22 +111,22 @@ pub fn run(timeline: &cli::Timeline, json: bool) -> anyhow::Result<Answer> {
             })
             .collect(),
     };
-    let lives = lives(cache, &keys, &mut execs, &spent_before);
+    let lives = lives(cache, &keys, &mut execs.of, &spent_before);
     let picture = Timeline::new(title(observe), lives, from_ns, ended_ns);
 
-    let mut out: Box<dyn Write> = match file {
-        Some(file) => Box::new(io::BufWriter::new(file)),
-        None => Box::new(output::stdout()),
-    };
+    if execs.left_out > 0 {
+        eprintln!("pidlist: note: {} execs are not shown", execs.left_out);
+    }
     let to = timeline.output.as_deref().unwrap_or(Path::new("stdout"));
-    write(&mut out, &picture, format, shortest_ns)
+    let put = |mut out: &mut dyn Write| write(&mut out, &picture, format, shortest_ns);
+    destination
+        .write(put)
         .with_context(|| format!("writing {}", to.display()))?;
-    drop(out);
     report(&picture, Summary::new(&session), json, keep_stdout)
 }
 
-/// What to write, and the file for it: opened before anything runs, for a build takes long.
-fn destination(timeline: &cli::Timeline, json: bool) -> anyhow::Result<(Picture, Option<File>)> {
+/// What to write, and where to: opened before anything runs, for a build takes long.
+fn destination(timeline: &cli::Timeline, json: bool) -> anyhow::Result<(Picture, Destination)> {
     let path = timeline.output.as_deref().filter(|path| *path != "-");
     let Some(path) = path else {
         let what = if json {
@@ -107,7 +134,8 @@ fn destination(timeline: &cli::Timeline, json: bool) -> anyhow::Result<(Picture,
         } else if timeline.output.is_none() && io::stdout().is_terminal() {
             "standard output is a terminal, which shows no pictures"
         } else {
-            return Ok((timeline.format.unwrap_or(Picture::Svg), None));
+            let format = timeline.format.unwrap_or(Picture::Svg);
+            return Ok((format, Destination::Stdout));
         };
         return Err(Advice {
             what: what.into(),
@@ -130,18 +158,62 @@ fn destination(timeline: &cli::Timeline, json: bool) -> anyhow::Result<(Picture,
             .into());
         }
     };
-    let file = File::create(path).with_context(|| format!("creating {}", path.display()))?;
-    Ok((format, Some(file)))
+    let destination =
+        Destination::open(path).with_context(|| format!("creating {}", path.display()))?;
+    Ok((format, destination))
 }
 
-fn note_exec(execs: &mut Execs, change: &Change, cache: &Cache) {
-    if change.what == What::Executed
-        && let Some(process) = cache.get(change.key)
-    {
-        execs.entry(change.key).or_default().push(Exec {
-            at_ns: change.time_ns,
-            name: name(process),
-        });
+impl Destination {
+    fn open(path: &Path) -> io::Result<Self> {
+        let path = match std::fs::metadata(path) {
+            Ok(found) if !found.is_file() => {
+                let options = OpenOptions::new().write(true).open(path)?;
+                return Ok(Self::Special(options));
+            }
+            // A link stays one.
+            Ok(_) => path.canonicalize()?,
+            Err(_) => path.into(),
+        };
+        let directory = path.parent().filter(|path| !path.as_os_str().is_empty());
+        let file = tempfile::Builder::new()
+            .prefix(".pidlist-")
+            .permissions(Permissions::from_mode(0o666))
+            .tempfile_in(directory.unwrap_or(Path::new(".")))?;
+        Ok(Self::File(file, path))
+    }
+
+    fn write(self, put: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> io::Result<()> {
+        match self {
+            Self::Stdout => put(&mut output::stdout()),
+            Self::Special(file) => put(&mut io::BufWriter::new(file)),
+            Self::File(mut file, path) => {
+                put(&mut io::BufWriter::new(&mut file))?;
+                file.persist(path)?;
+                Ok(())
+            }
+        }
+    }
+}
+
+impl Execs {
+    /// Notes an exec of the process of the pid `head` or of a descendant; of any process, without one.
+    fn note(&mut self, change: &Change, cache: &Cache, head: Option<u32>) {
+        if change.what != What::Executed {
+            return;
+        }
+        let mut line = std::iter::successors(Some(change.key), |key| cache.lineage(*key));
+        if head.is_some_and(|head| line.all(|key| key.tgid != head)) {
+            return;
+        }
+        if self.noted == MOST_EXECS {
+            self.left_out += 1;
+        } else if let Some(process) = cache.get(change.key) {
+            self.noted += 1;
+            self.of.entry(change.key).or_default().push(Exec {
+                at_ns: change.time_ns,
+                name: name(process),
+            });
+        }
     }
 }
 
@@ -187,7 +259,7 @@ fn changed(cache: &Cache, since_ns: u64) -> Vec<Key> {
 fn lives(
     cache: &Cache,
     keys: &[Key],
-    execs: &mut Execs,
+    execs: &mut HashMap<Key, Vec<Exec>>,
     spent_before: &HashMap<Key, u64>,
 ) -> Vec<Life> {
     let index: HashMap<Key, usize> = keys
@@ -232,10 +304,10 @@ fn name(process: &Process) -> String {
     let image = process.image.as_deref();
     let first = image.and_then(|image| image.args().next());
     let name = first.and_then(|first| first.rsplit(|byte| *byte == b'/').next());
-    output::text(
-        name.filter(|name| !name.is_empty())
-            .unwrap_or(process.comm()),
-    )
+    let name = name
+        .filter(|name| !name.is_empty())
+        .unwrap_or(process.comm());
+    output::text(&name[..name.len().min(NAME)])
 }
 
 fn cpu_ns(process: &Process) -> u64 {
