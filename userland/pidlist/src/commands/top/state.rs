@@ -15,6 +15,9 @@ use crate::{output, view};
 
 /// How long the dead are shown, nanoseconds.
 pub const FADE_NS: u64 = 3_000_000_000;
+/// Levels of the tree that are drawn as such, more than a screen is wide: a chain of ten thousand is not to
+/// take as many characters in each of its rows.
+const MOST_LEVELS: usize = 128;
 /// The most samples of rates: more than a terminal is wide.
 const HISTORY: usize = 512;
 
@@ -574,6 +577,8 @@ impl State {
                 } else {
                     ("├─", "│ ")
                 };
+                let level = below.chars().count() / 2;
+                let line = if level < MOST_LEVELS { line } else { "" };
                 stack.push((child, format!("{below}{own}"), format!("{below}{line}")));
             }
         }

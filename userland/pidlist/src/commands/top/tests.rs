@@ -387,6 +387,23 @@ fn the_selected_row_is_in_sight() {
     assert_eq!(machine.state.offset, 0);
 }
 
+#[test]
+fn a_long_chain_is_drawn_no_deeper_than_a_screen() {
+    let mut machine = Machine::new();
+    let mut last = machine.shell();
+    for pid in 100..2000 {
+        last = machine.fork(pid, Some(last));
+    }
+    machine.frame();
+    let rows = &machine.state.rows;
+    assert_eq!(rows.len(), 1902);
+    assert!(
+        rows.iter()
+            .all(|row| row.branch.chars().count() <= 2 * 128 + 2)
+    );
+    machine.screen(80, 24);
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(24))]
 
