@@ -46,6 +46,9 @@ bench: ## measure, and leave target/bench/<area>.json
 bench-pidset: ## measure the PID set beside the kernel's own: instructions, memory, lost pids
 	@tests/bench.sh pidset
 
+bench-cache: ## measure the process cache: events, look-ups, readers, memory
+	@tests/bench.sh cache
+
 shell: ## an interactive shell in the guest
 	@qemu/guest.sh shell --interactive -- sh -l
 
@@ -70,4 +73,4 @@ lint: ## format check, clippy, shellcheck
 clean: ## remove what was built here (not the cache)
 	@rm -rf target
 
-.PHONY: help setup run test test-host test-guest test-rt test-debug test-harness soak bench bench-pidset shell module load unload install fmt lint clean
+.PHONY: help setup run test test-host test-guest test-rt test-debug test-harness soak bench bench-pidset bench-cache shell module load unload install fmt lint clean

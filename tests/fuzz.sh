@@ -26,7 +26,7 @@ RUSTFLAGS="${flags[*]}" CARGO_TARGET_DIR=$kept qemu/cargo.sh build --release --l
     --manifest-path tests/fuzz/Cargo.toml
 
 failed=0
-for target in text name cli; do
+for target in text name cli request; do
     corpus=$kept/corpus/$target
     found=$kept/found/$target-
     log=$kept/$target.log

@@ -83,6 +83,11 @@ lint() {
 host() {
     lint
     check "cargo test" "$cargo" test --no-fail-fast
+    if [[ $EUID -eq 0 ]]; then
+        check "who may ask the daemon" "$cargo" test --package pidlist --test daemon -- --ignored
+    else
+        skip "who may ask the daemon" "not root"
+    fi
     check "tree: loom" env RUSTFLAGS="--cfg loom" CARGO_TARGET_DIR=target/loom \
         "$cargo" test --package pidlist-tree --release --test tree
     if cargo +nightly --version >/dev/null 2>&1; then

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Installs pidlist with its man page and completions, and the module if one was built for this kernel:
+# Installs pidlist with its man page, completions and service, and the module if one was built for this kernel:
 #   PREFIX=/usr/local DESTDIR= install.sh
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -19,13 +19,15 @@ trap 'rm -rf "$pages"' EXIT
 "$binary" completions bash >"$pages/pidlist"
 "$binary" completions zsh >"$pages/_pidlist"
 "$binary" completions fish >"$pages/pidlist.fish"
+sed "s|/usr/local|${PREFIX:-/usr/local}|" userland/daemon/pidlist.service >"$pages/pidlist.service"
 
 "${run[@]}" install -D -m 755 "$binary" "$prefix/bin/pidlist"
 "${run[@]}" "${install[@]}" "$pages/pidlist.1" "$prefix/share/man/man1/pidlist.1"
 "${run[@]}" "${install[@]}" "$pages/pidlist" "$prefix/share/bash-completion/completions/pidlist"
 "${run[@]}" "${install[@]}" "$pages/_pidlist" "$prefix/share/zsh/site-functions/_pidlist"
 "${run[@]}" "${install[@]}" "$pages/pidlist.fish" "$prefix/share/fish/vendor_completions.d/pidlist.fish"
-echo "installed $prefix/bin/pidlist"
+"${run[@]}" "${install[@]}" "$pages/pidlist.service" "$prefix/lib/systemd/system/pidlist.service"
+echo "installed $prefix/bin/pidlist; start its daemon with: systemctl enable --now pidlist"
 if module=$(rust_pidlist/module.sh built 2>/dev/null); then
     target=$root/lib/modules/$(uname -r)/updates/rust_pidlist.ko
     "${run[@]}" "${install[@]}" "$module" "$target"

@@ -6,12 +6,15 @@
 //! Exits are the last to be dropped, as a lost one leaves a ghost: forks and execs leave an eighth
 //! of the ring to them.
 
-use pidlist_abi::record::{ARGS_MAX, Counters, Exec, Exit, Fork, PATH_MAX, exec_flag, kind};
+use pidlist_abi::record::{
+    ARGS_MAX, Counters, ENV_MAX, Exec, Exit, Fork, PATH_MAX, exec_flag, kind,
+};
 
 use crate::{
     kernel::{Object, current, kernel_string, user_byte_is_there, user_bytes, without_preemption},
     layout::task,
     maps::{self, Scratch},
+    path,
     program::Arguments,
     task::{Usage, describe, header, key},
     turn::{self, Instance, Point},
@@ -141,38 +144,74 @@ fn exec_record(scratch: *mut Scratch, task: Object, old_tid: u32, bprm: Object) 
     // For the verifier: the helper never returns more than it was given room.
     let path_len = path_len & (PATH_MAX as u64 - 1);
 
-    let (mut total, mut args_len) = (0, 0);
+    let mut len = path_len;
+    let (mut args_total, mut args_len) = (0, 0);
+    let (mut env_total, mut env_len) = (0, 0);
+    let (mut exe_len, mut cwd_len) = (0, 0);
+    flags |= exec_flag::EXE_TRUNCATED | exec_flag::CWD_TRUNCATED;
     if let Some(mm) = task.object(task!(mm)) {
         let start = mm.u64(task!(arg_start));
-        total = mm.u64(task!(arg_end)).saturating_sub(start);
-        let wanted = if total > ARGS_MAX as u64 {
+        args_total = mm.u64(task!(arg_end)).saturating_sub(start);
+        let wanted = if args_total > ARGS_MAX as u64 {
             flags |= exec_flag::ARGS_TRUNCATED;
             ARGS_MAX as u64
         } else {
-            total
+            args_total
         };
-        args_len = read_args(maps::at(data, path_len), start, wanted);
+        args_len = read_block::<{ ARGS_MAX as u64 }>(maps::at(data, len), start, wanted);
         if args_len < wanted {
             flags |= exec_flag::ARGS_UNREADABLE;
         }
+        len += args_len;
+        if task!(with_env) == 1 {
+            let start = mm.u64(task!(env_start));
+            env_total = mm.u64(task!(env_end)).saturating_sub(start);
+            let wanted = env_total.min(ENV_MAX as u64);
+            env_len = read_block::<{ ENV_MAX as u64 }>(maps::at(data, len), start, wanted);
+            if env_len < env_total {
+                flags |= exec_flag::ENV_TRUNCATED;
+            }
+            len += env_len;
+        }
+        if let Some(file) = mm.object(task!(exe_file)) {
+            let exe = path::components(maps::at(data, len), file.address(task!(file_path)));
+            if exe.whole {
+                flags &= !exec_flag::EXE_TRUNCATED;
+            }
+            exe_len = exe.len;
+            len += exe_len;
+        }
+    }
+    if let Some(fs) = task.object(task!(fs)) {
+        let cwd = path::components(maps::at(data, len), fs.address(task!(fs_pwd)));
+        if cwd.whole {
+            flags &= !exec_flag::CWD_TRUNCATED;
+        }
+        cwd_len = cwd.len;
+        len += cwd_len;
     }
 
-    let len = size_of::<Exec>() as u64 + path_len + args_len;
+    let len = size_of::<Exec>() as u64 + len;
     exec.header = header::<Exec>(kind::EXEC);
     exec.header.size = len as u32;
     describe(&mut exec.task, task, Usage::OneThread);
     exec.old_tid = old_tid;
     exec.path_len = path_len as u32;
     exec.args_len = args_len as u32;
-    exec.args_total = total as u32;
+    exec.args_total = args_total as u32;
+    exec.env_len = env_len as u32;
+    exec.env_total = env_total as u32;
+    exec.exe_len = exe_len as u32;
+    exec.cwd_len = cwd_len as u32;
     exec.flags = flags;
     exec.reserved = 0;
     len
 }
 
-/// Reads up to `wanted` bytes of arguments, as many as are in memory; returns how many.
+/// Reads up to `wanted` bytes of arguments, at most `MAX`, as many as are in memory; returns how
+/// many.
 #[inline(always)]
-fn read_args(out: *mut u8, start: u64, wanted: u64) -> u64 {
+fn read_block<const MAX: u64>(out: *mut u8, start: u64, wanted: u64) -> u64 {
     if user_bytes(out, wanted as u32, start) {
         return wanted;
     }
@@ -180,7 +219,7 @@ fn read_args(out: *mut u8, start: u64, wanted: u64) -> u64 {
     // their size is no variable that the verifier has to follow through the loop.
     let mut there = 0;
     let mut address = start;
-    for _ in 0..=ARGS_MAX as u64 / PAGE {
+    for _ in 0..=MAX / PAGE {
         if !user_byte_is_there(address) {
             break;
         }
@@ -188,7 +227,7 @@ fn read_args(out: *mut u8, start: u64, wanted: u64) -> u64 {
         there = address - start;
     }
     let len = if there < wanted { there } else { wanted };
-    if len > ARGS_MAX as u64 || !user_bytes(out, len as u32, start) {
+    if len > MAX || !user_bytes(out, len as u32, start) {
         return 0;
     }
     len

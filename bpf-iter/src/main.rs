@@ -13,6 +13,7 @@ mod events;
 mod kernel;
 mod layout;
 mod maps;
+mod path;
 mod program;
 mod slab;
 mod task;

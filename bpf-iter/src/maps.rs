@@ -10,7 +10,7 @@ use aya_ebpf::{
 };
 use pidlist_abi::{
     layout::MARKS_PER_VALUE,
-    record::{ARGS_MAX, Counters, Exec, PATH_MAX},
+    record::{ARGS_MAX, COMPONENTS_MAX, Counters, ENV_MAX, Exec, PATH_MAX, TaskRecord},
 };
 
 use crate::layout::task;
@@ -27,12 +27,21 @@ static COUNTERS: PerCpuArray<Counters> = PerCpuArray::with_max_entries(1, 0);
 pub struct Scratch {
     /// The record.
     pub exec: Exec,
-    /// Path and arguments.
-    pub data: [u8; PATH_MAX + ARGS_MAX],
+    /// What follows it.
+    pub data: [u8; PATH_MAX + ARGS_MAX + ENV_MAX + 2 * COMPONENTS_MAX * NAME_ROOM],
 }
 
+/// Most bytes of a path's component, the NUL included.
+pub const NAME_ROOM: usize = 256;
+
+/// One for each CPU that there may be; the loader sets the size. A per-CPU array has no values as
+/// large as these.
 #[map]
-static SCRATCH: PerCpuArray<Scratch> = PerCpuArray::with_max_entries(1, 0);
+static SCRATCH: Array<Scratch> = Array::with_max_entries(1, 0);
+
+/// Where the iterator puts a record together: it is too large for the stack.
+#[map]
+static TASK: Array<TaskRecord> = Array::with_max_entries(1, 0);
 
 /// A byte for each thread id; the loader sets the size.
 #[map]
@@ -87,7 +96,17 @@ pub fn count(change: impl FnOnce(&mut Counters)) {
 /// Only the exec program uses it, with preemption off: no two of them run on one CPU.
 #[inline(always)]
 pub fn scratch() -> Option<*mut Scratch> {
-    SCRATCH.get_ptr_mut(0)
+    // SAFETY: the helper has no precondition.
+    SCRATCH.get_ptr_mut(unsafe { helper::bpf_get_smp_processor_id() })
+}
+
+/// The iterator's record.
+///
+/// Its loader reads one file at a time, and no other program uses this.
+#[inline(always)]
+pub fn task_record() -> Option<&'static mut TaskRecord> {
+    // SAFETY: map values live as long as the program, and nobody else has this one.
+    TASK.get_ptr_mut(0).map(|record| unsafe { &mut *record })
 }
 
 /// Whether anything but an exit may still use the ring: an eighth of it is for exits.

@@ -2,12 +2,13 @@
 
 use pidlist_abi::{
     layout::ABSENT,
-    record::{Header, Key, Task, TaskRecord, kind, task_flag},
+    record::{BETWEEN_MAX, Capabilities, Header, Key, NsPid, Task, TaskRecord, kind, task_flag},
 };
 
 use crate::{
     kernel::{Object, Seq, boot_ns, peek},
     layout::task,
+    maps,
 };
 
 // include/linux/sched.h and sched/signal.h; macros, so not in BTF.
@@ -26,12 +27,12 @@ pub fn show(seq: Seq, task: Object) {
     if task.u32(task!(pid)) != task.u32(task!(tgid)) {
         return;
     }
-    let mut record = TaskRecord {
-        header: header::<TaskRecord>(kind::TASK),
-        task: Task::default(),
+    let Some(record) = maps::task_record() else {
+        return;
     };
+    record.header = header::<TaskRecord>(kind::TASK);
     describe(&mut record.task, task, Usage::AllThreads);
-    seq.write(&record);
+    seq.write(record);
 }
 
 /// The header of a record of fixed size.
@@ -98,6 +99,9 @@ pub fn describe(out: &mut Task, task: Object, usage: Usage) {
     if task_flags & PF_EXITING != 0 {
         flags |= task_flag::EXITING;
     }
+    out.state = leader.u32(task!(state)) | leader.u32(task!(exit_state));
+    out.exit_signal = leader.u32(task!(exit_signal)) as i32;
+    flags |= executable(out, task);
 
     out.threads = 0;
     out.exit_status = 0;
@@ -150,28 +154,92 @@ fn credentials(out: &mut Task, task: Object) {
     out.gid = 0;
     out.euid = 0;
     out.egid = 0;
+    out.suid = 0;
+    out.sgid = 0;
+    out.fsuid = 0;
+    out.fsgid = 0;
+    out.capabilities = Capabilities::default();
     if let Some(cred) = task.object(task!(real_cred)) {
         out.uid = cred.u32(task!(cred_uid));
         out.gid = cred.u32(task!(cred_gid));
         out.euid = cred.u32(task!(cred_euid));
         out.egid = cred.u32(task!(cred_egid));
+        out.suid = cred.u32(task!(cred_suid));
+        out.sgid = cred.u32(task!(cred_sgid));
+        out.fsuid = cred.u32(task!(cred_fsuid));
+        out.fsgid = cred.u32(task!(cred_fsgid));
+        // Two words of 32 bits before 6.3, which the verifier does not let be loaded as one.
+        let set = |offset: u32| peek(cred.address(offset));
+        out.capabilities = Capabilities {
+            effective: set(task!(cap_effective)),
+            permitted: set(task!(cap_permitted)),
+            inheritable: set(task!(cap_inheritable)),
+            bounding: set(task!(cap_bounding)),
+            ambient: set(task!(cap_ambient)),
+        };
     }
 }
 
-/// The innermost pid namespace, and the pid in it. A leader that is being reaped has none.
+/// Which file the process runs; returns flags. A leader that has exited has none.
+#[inline(always)]
+fn executable(out: &mut Task, task: Object) -> u32 {
+    out.exe_ino = 0;
+    out.exe_dev = 0;
+    let Some(inode) = task
+        .object(task!(mm))
+        .and_then(|mm| mm.object(task!(exe_file)))
+        .and_then(|file| file.object(task!(file_inode)))
+    else {
+        return 0;
+    };
+    out.exe_ino = inode.u64(task!(inode_number));
+    if let Some(sb) = inode.object(task!(inode_sb)) {
+        out.exe_dev = sb.u32(task!(sb_dev));
+    }
+    if inode.u32(task!(inode_nlink)) == 0 {
+        task_flag::EXE_DELETED
+    } else {
+        0
+    }
+}
+
+/// The pid namespaces, and the pid in each. A leader that is being reaped has none.
 #[inline(always)]
 fn namespace(out: &mut Task, leader: Object) {
     out.pid_ns = 0;
     out.ns_tgid = 0;
+    out.ns_level = 0;
+    out.between = [NsPid::default(); BETWEEN_MAX];
     let Some(pid) = leader.object(task!(thread_pid)) else {
         return;
     };
-    let level = u64::from(pid.u32(task!(pid_level)));
+    let level = pid.u32(task!(pid_level));
+    out.ns_level = level;
+    NsPid {
+        ns: out.pid_ns,
+        tgid: out.ns_tgid,
+    } = at_level(pid, level);
+    // Nearly all processes stop here.
+    if level > 1 {
+        for (between, at) in out.between.iter_mut().zip(1..) {
+            if at >= level {
+                break;
+            }
+            *between = at_level(pid, at);
+        }
+    }
+}
+
+/// The pid in the namespace of that level.
+#[inline(always)]
+fn at_level(pid: Object, level: u32) -> NsPid {
     // The level is no constant, so the verifier does not let it into a direct load.
-    let upid = pid.address(task!(pid_numbers)) + level * u64::from(task!(upid_size));
-    out.ns_tgid = peek(upid + u64::from(task!(upid_nr)));
+    let upid = pid.address(task!(pid_numbers)) + u64::from(level) * u64::from(task!(upid_size));
     let ns = peek::<u64>(upid + u64::from(task!(upid_ns)));
-    out.pid_ns = peek(ns + u64::from(task!(ns_inum)));
+    NsPid {
+        ns: peek(ns + u64::from(task!(ns_inum))),
+        tgid: peek(upid + u64::from(task!(upid_nr))),
+    }
 }
 
 /// Device number of the controlling terminal, as the kernel encodes it.
@@ -215,6 +283,14 @@ fn add_usage(out: &mut Task, task: Object, signal: Object, usage: Usage) -> bool
     let mut runtime = signal.u64(task!(sum_sched_runtime));
     let mut min_flt = signal.u64(task!(signal_min_flt));
     let mut maj_flt = signal.u64(task!(signal_maj_flt));
+    let mut nvcsw = signal.u64(task!(signal_nvcsw));
+    let mut nivcsw = signal.u64(task!(signal_nivcsw));
+    let (mut read_bytes, mut write_bytes) = (0, 0);
+    let has_io = task!(read_bytes) != ABSENT && task!(signal_read_bytes) != ABSENT;
+    if has_io {
+        read_bytes = signal.u64(task!(signal_read_bytes));
+        write_bytes = signal.u64(task!(signal_write_bytes));
+    }
     let mut complete = true;
 
     let head = signal.address(task!(thread_head));
@@ -227,6 +303,12 @@ fn add_usage(out: &mut Task, task: Object, signal: Object, usage: Usage) -> bool
         runtime += task.u64(task!(sum_exec_runtime));
         min_flt += task.u64(task!(min_flt));
         maj_flt += task.u64(task!(maj_flt));
+        nvcsw += task.u64(task!(nvcsw));
+        nivcsw += task.u64(task!(nivcsw));
+        if has_io {
+            read_bytes += task.u64(task!(read_bytes));
+            write_bytes += task.u64(task!(write_bytes));
+        }
     } else {
         let mut link = first;
         complete = false;
@@ -238,6 +320,12 @@ fn add_usage(out: &mut Task, task: Object, signal: Object, usage: Usage) -> bool
             runtime += number(task!(sum_exec_runtime));
             min_flt += number(task!(min_flt));
             maj_flt += number(task!(maj_flt));
+            nvcsw += number(task!(nvcsw));
+            nivcsw += number(task!(nivcsw));
+            if has_io {
+                read_bytes += number(task!(read_bytes));
+                write_bytes += number(task!(write_bytes));
+            }
             link = peek(link);
             if link == head || link == 0 {
                 complete = link == head;
@@ -250,5 +338,9 @@ fn add_usage(out: &mut Task, task: Object, signal: Object, usage: Usage) -> bool
     out.runtime_ns = runtime;
     out.min_flt = min_flt;
     out.maj_flt = maj_flt;
+    out.nvcsw = nvcsw;
+    out.nivcsw = nivcsw;
+    out.read_bytes = read_bytes;
+    out.write_bytes = write_bytes;
     complete
 }

@@ -35,7 +35,7 @@ tail -n 1 "$dir/all"
 [ "$started" = "$count" ] && [ "$seen" = "$started" ] && grep -q 'lost: 0;' "$dir/all" || failed=1
 
 title "The PID set"
-pidlist stats || failed=1
+pidlist stats -l default || failed=1
 [ -z "$(pidlist list)" ] || {
     echo "members are left: $(pidlist list)"
     failed=1

@@ -16,7 +16,7 @@ pub enum Area {
     Pidset,
     /// A snapshot of the slab caches, against `/proc/slabinfo`. Needs root and BPF.
     Slabs,
-    /// A walk over all tasks and a look-up in the cache, against `/proc`. The walk needs root and
+    /// The process cache: events, look-ups, memory; and the walk, against `/proc`. That needs root and
     /// BPF.
     Cache,
 }

@@ -77,7 +77,7 @@ pub fn timed(
 }
 
 /// What this thread has spent on a CPU.
-fn cpu_time() -> Duration {
+pub(crate) fn cpu_time() -> Duration {
     let time = clock_gettime(ClockId::ThreadCPUTime);
     Duration::try_from(time).unwrap_or_default()
 }

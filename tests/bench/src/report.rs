@@ -36,8 +36,19 @@ pub struct Figure<'a> {
 pub struct Bound {
     /// Of what.
     pub of: BoundOf,
-    /// How much of it there may be.
-    pub at_most: f64,
+    /// How much of it there may be, or has to be.
+    #[serde(flatten)]
+    pub limit: Limit,
+}
+
+/// Which side of a figure is the good one.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Limit {
+    /// So much, or less.
+    AtMost(f64),
+    /// So much, or more.
+    AtLeast(f64),
 }
 
 /// What of a row is bounded.
@@ -51,18 +62,40 @@ pub enum BoundOf {
 }
 
 impl Bound {
-    /// A bound of the ratio.
+    /// The ratio is no higher.
     #[must_use]
     pub const fn ratio(at_most: f64) -> Self {
-        let of = BoundOf::Ratio;
-        Self { of, at_most }
+        Self {
+            of: BoundOf::Ratio,
+            limit: Limit::AtMost(at_most),
+        }
     }
 
-    /// A bound of our figure.
+    /// The ratio is no lower.
+    #[must_use]
+    pub const fn ratio_at_least(at_least: f64) -> Self {
+        Self {
+            of: BoundOf::Ratio,
+            limit: Limit::AtLeast(at_least),
+        }
+    }
+
+    /// Our figure is no higher.
     #[must_use]
     pub const fn ours(at_most: f64) -> Self {
-        let of = BoundOf::Ours;
-        Self { of, at_most }
+        Self {
+            of: BoundOf::Ours,
+            limit: Limit::AtMost(at_most),
+        }
+    }
+
+    /// Our figure is no lower.
+    #[must_use]
+    pub const fn ours_at_least(at_least: f64) -> Self {
+        Self {
+            of: BoundOf::Ours,
+            limit: Limit::AtLeast(at_least),
+        }
     }
 }
 
@@ -148,7 +181,10 @@ impl Row {
             BoundOf::Ratio => self.ratio,
             BoundOf::Ours => Some(self.ours),
         };
-        let within = figure.is_some_and(|figure| figure <= bound.at_most);
+        let within = figure.is_some_and(|figure| match bound.limit {
+            Limit::AtMost(most) => figure <= most,
+            Limit::AtLeast(least) => figure >= least,
+        });
         Self {
             bound: Some(bound),
             verdict: Some(if within {
@@ -168,13 +204,17 @@ impl Row {
 
     /// The bound, for people.
     fn bound_in_words(&self) -> String {
-        let Some(Bound { of, at_most }) = self.bound else {
+        let Some(Bound { of, limit }) = self.bound else {
             return String::new();
         };
         let keeps = if self.is_beyond() { "BEYOND" } else { "within" };
+        let (least, limit) = match limit {
+            Limit::AtMost(most) => ("", most),
+            Limit::AtLeast(least) => ("≥ ", least),
+        };
         match of {
-            BoundOf::Ratio => format!("{keeps} {at_most}"),
-            BoundOf::Ours => format!("{keeps} {}", quantity(at_most, &self.unit)),
+            BoundOf::Ratio => format!("{keeps} {least}{limit}"),
+            BoundOf::Ours => format!("{keeps} {least}{}", quantity(limit, &self.unit)),
         }
     }
 
@@ -410,6 +450,8 @@ mod tests {
             (Bound::ratio(0.49), true, "BEYOND 0.49"),
             (Bound::ours(3.0), false, "within 3 ns"),
             (Bound::ours(0.0), true, "BEYOND 0 ns"),
+            (Bound::ratio_at_least(0.5), false, "within ≥ 0.5"),
+            (Bound::ours_at_least(3.5), true, "BEYOND ≥ 3.5 ns"),
         ] {
             let row = row.clone().bound(bound);
             assert_eq!(

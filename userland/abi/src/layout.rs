@@ -154,6 +154,22 @@ layout! {
         min_flt = Offset(&["task_struct.min_flt"]),
         /// `struct task_struct`.
         maj_flt = Offset(&["task_struct.maj_flt"]),
+        /// `struct task_struct`.
+        nvcsw = Offset(&["task_struct.nvcsw"]),
+        /// `struct task_struct`.
+        nivcsw = Offset(&["task_struct.nivcsw"]),
+        /// `struct task_struct`, only with `CONFIG_TASK_IO_ACCOUNTING`.
+        read_bytes = OffsetIfAny(&["task_struct.ioac.read_bytes"]),
+        /// `struct task_struct`, only with `CONFIG_TASK_IO_ACCOUNTING`.
+        write_bytes = OffsetIfAny(&["task_struct.ioac.write_bytes"]),
+        /// `struct task_struct`.
+        state = Offset(&["task_struct.__state", "task_struct.state"]),
+        /// `struct task_struct`.
+        exit_state = Offset(&["task_struct.exit_state"]),
+        /// `struct task_struct`.
+        exit_signal = Offset(&["task_struct.exit_signal"]),
+        /// `struct task_struct`.
+        fs = Offset(&["task_struct.fs"]),
         /// `struct task_struct`, only with `CONFIG_CGROUPS`.
         cgroups = OffsetIfAny(&["task_struct.cgroups"]),
         /// `struct css_set`.
@@ -180,6 +196,14 @@ layout! {
         signal_min_flt = Offset(&["signal_struct.min_flt"]),
         /// `struct signal_struct`: of threads that are gone.
         signal_maj_flt = Offset(&["signal_struct.maj_flt"]),
+        /// `struct signal_struct`: of threads that are gone.
+        signal_nvcsw = Offset(&["signal_struct.nvcsw"]),
+        /// `struct signal_struct`: of threads that are gone.
+        signal_nivcsw = Offset(&["signal_struct.nivcsw"]),
+        /// `struct signal_struct`: of threads that are gone.
+        signal_read_bytes = OffsetIfAny(&["signal_struct.ioac.read_bytes"]),
+        /// `struct signal_struct`: of threads that are gone.
+        signal_write_bytes = OffsetIfAny(&["signal_struct.ioac.write_bytes"]),
         /// `struct signal_struct`; pages.
         maxrss = OffsetIfAny(&["signal_struct.maxrss"]),
         /// `struct signal_struct`, only with `CONFIG_TTY`.
@@ -216,10 +240,64 @@ layout! {
         cred_euid = Offset(&["cred.euid"]),
         /// `struct cred`.
         cred_egid = Offset(&["cred.egid"]),
+        /// `struct cred`.
+        cred_suid = Offset(&["cred.suid"]),
+        /// `struct cred`.
+        cred_sgid = Offset(&["cred.sgid"]),
+        /// `struct cred`.
+        cred_fsuid = Offset(&["cred.fsuid"]),
+        /// `struct cred`.
+        cred_fsgid = Offset(&["cred.fsgid"]),
+        /// `struct cred`.
+        cap_effective = Offset(&["cred.cap_effective"]),
+        /// `struct cred`.
+        cap_permitted = Offset(&["cred.cap_permitted"]),
+        /// `struct cred`.
+        cap_inheritable = Offset(&["cred.cap_inheritable"]),
+        /// `struct cred`.
+        cap_bounding = Offset(&["cred.cap_bset"]),
+        /// `struct cred`.
+        cap_ambient = Offset(&["cred.cap_ambient"]),
         /// `struct mm_struct`.
         arg_start = Offset(&["mm_struct.arg_start"]),
         /// `struct mm_struct`.
         arg_end = Offset(&["mm_struct.arg_end"]),
+        /// `struct mm_struct`.
+        env_start = Offset(&["mm_struct.env_start"]),
+        /// `struct mm_struct`.
+        env_end = Offset(&["mm_struct.env_end"]),
+        /// `struct mm_struct`.
+        exe_file = Offset(&["mm_struct.exe_file"]),
+        /// `struct file`.
+        file_path = Offset(&["file.f_path"]),
+        /// `struct file`.
+        file_inode = Offset(&["file.f_inode"]),
+        /// `struct inode`.
+        inode_number = Offset(&["inode.i_ino"]),
+        /// `struct inode`.
+        inode_nlink = Offset(&["inode.i_nlink"]),
+        /// `struct inode`.
+        inode_sb = Offset(&["inode.i_sb"]),
+        /// `struct super_block`.
+        sb_dev = Offset(&["super_block.s_dev"]),
+        /// `struct fs_struct`.
+        fs_pwd = Offset(&["fs_struct.pwd"]),
+        /// `struct path`.
+        path_mnt = Offset(&["path.mnt"]),
+        /// `struct path`.
+        path_dentry = Offset(&["path.dentry"]),
+        /// `struct dentry`.
+        dentry_parent = Offset(&["dentry.d_parent"]),
+        /// `struct dentry`.
+        dentry_name = Offset(&["dentry.d_name.name"]),
+        /// `struct vfsmount`.
+        mnt_root = Offset(&["vfsmount.mnt_root"]),
+        /// `struct vfsmount`, in a `struct mount`.
+        mount_mnt = Offset(&["mount.mnt"]),
+        /// `struct mount`.
+        mount_parent = Offset(&["mount.mnt_parent"]),
+        /// `struct mount`.
+        mount_point = Offset(&["mount.mnt_mountpoint"]),
         /// `struct mm_struct`; pages.
         hiwater_rss = OffsetIfAny(&["mm_struct.hiwater_rss"]),
         /// `struct linux_binprm`.
@@ -231,5 +309,7 @@ layout! {
         /// Bytes in the ring buffer from which on its reader is woken; 0: the kernel decides,
         /// at every record that finds a reader that has caught up.
         wake_bytes = Given,
+        /// 1 if the environment is wanted.
+        with_env = Given,
     }
 }

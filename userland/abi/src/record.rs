@@ -11,7 +11,13 @@ use bytemuck::{Pod, Zeroable};
 /// Most bytes of program path in an [`Exec`] record.
 pub const PATH_MAX: usize = 4096;
 /// Most bytes of arguments in an [`Exec`] record.
-pub const ARGS_MAX: usize = 16 * 1024;
+pub const ARGS_MAX: usize = 128 * 1024;
+/// Most bytes of environment in an [`Exec`] record.
+pub const ENV_MAX: usize = 32 * 1024;
+/// Most components of the executable's or the directory's path in an [`Exec`] record.
+pub const COMPONENTS_MAX: usize = 32;
+/// Pid namespaces between the initial one and the innermost that a [`Task`] has room for.
+pub const BETWEEN_MAX: usize = 6;
 
 /// What a record is, in [`Header::kind`].
 pub mod kind {
@@ -68,6 +74,36 @@ pub mod task_flag {
     pub const DEAD: u32 = 1 << 2;
     /// More threads than a BPF program can walk: times and faults are lower bounds.
     pub const USAGE_PARTIAL: u32 = 1 << 3;
+    /// The executable has no name any more.
+    pub const EXE_DELETED: u32 = 1 << 4;
+}
+
+/// The pid of a process in one pid namespace.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "bytemuck", derive(Pod, Zeroable))]
+pub struct NsPid {
+    /// Inode number of the namespace.
+    pub ns: u32,
+    /// The process's tgid there.
+    pub tgid: u32,
+}
+
+/// Sets of capabilities, bit `CAP_…` of `linux/capability.h` each.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "bytemuck", derive(Pod, Zeroable))]
+pub struct Capabilities {
+    /// What the kernel checks.
+    pub effective: u64,
+    /// What may be made effective.
+    pub permitted: u64,
+    /// What an exec may pass on.
+    pub inheritable: u64,
+    /// What an exec can gain at most.
+    pub bounding: u64,
+    /// What an exec of an unprivileged program keeps.
+    pub ambient: u64,
 }
 
 /// A process, as its thread group leader and `signal_struct` show it.
@@ -93,6 +129,18 @@ pub struct Task {
     pub min_flt: u64,
     /// Major page faults of the whole group.
     pub maj_flt: u64,
+    /// Voluntary context switches of the whole group.
+    pub nvcsw: u64,
+    /// Involuntary context switches of the whole group.
+    pub nivcsw: u64,
+    /// Bytes the whole group made storage read; 0 without `CONFIG_TASK_IO_ACCOUNTING`.
+    pub read_bytes: u64,
+    /// Bytes the whole group made storage write, like `read_bytes`.
+    pub write_bytes: u64,
+    /// Inode number of the executable, 0 if there is none (any more).
+    pub exe_ino: u64,
+    /// Capabilities.
+    pub capabilities: Capabilities,
     /// Peak resident set, KiB: exact in an [`Exit`]; before, the peak that the kernel has noted
     /// so far, which it does when memory shrinks (0 before).
     pub maxrss_kib: u64,
@@ -108,10 +156,29 @@ pub struct Task {
     pub euid: u32,
     /// Effective group id.
     pub egid: u32,
+    /// Saved user id.
+    pub suid: u32,
+    /// Saved group id.
+    pub sgid: u32,
+    /// User id for file accesses.
+    pub fsuid: u32,
+    /// Group id for file accesses.
+    pub fsgid: u32,
     /// Inode number of the pid namespace the task lives in.
     pub pid_ns: u32,
     /// Its tgid in that namespace.
     pub ns_tgid: u32,
+    /// How deep that namespace is: 0 for the initial one.
+    pub ns_level: u32,
+    /// Device of the executable's file system (`super_block.s_dev`), `major << 20 | minor`.
+    pub exe_dev: u32,
+    /// The leader's `__state` and `exit_state`.
+    pub state: u32,
+    /// Signal that its parent gets when it exits; negative if none.
+    pub exit_signal: i32,
+    /// The pid in the namespaces from level 1 to `ns_level - 1`; zeros beyond, and what is deeper
+    /// than there is room for is left out.
+    pub between: [NsPid; BETWEEN_MAX],
     /// Threads that have not exited.
     pub threads: u32,
     /// Wait status (`WIFEXITED` and friends) once the process is [`task_flag::DEAD`].
@@ -175,12 +242,23 @@ pub mod exec_flag {
     pub const ARGS_UNREADABLE: u32 = 1 << 1;
     /// The path is longer than [`super::PATH_MAX`], or could not be read.
     pub const PATH_TRUNCATED: u32 = 1 << 2;
+    /// The environment is longer than [`super::ENV_MAX`], or a page of it was not in memory: the
+    /// first bytes are here.
+    pub const ENV_TRUNCATED: u32 = 1 << 3;
+    /// The executable's path is deeper than [`super::COMPONENTS_MAX`]: the last components are here.
+    pub const EXE_TRUNCATED: u32 = 1 << 4;
+    /// The working directory's path is deeper than [`super::COMPONENTS_MAX`]: the last components
+    /// are here.
+    pub const CWD_TRUNCATED: u32 = 1 << 5;
 }
 
 /// A process runs a new program.
 ///
 /// `path_len` bytes of path (as it was given to execve, no NUL) follow, then `args_len` bytes of
-/// arguments, each ended by a NUL (the last one perhaps not, if a flag says that some are missing).
+/// arguments, each ended by a NUL (the last one perhaps not, if a flag says that some are missing),
+/// `env_len` bytes of environment like it, and the paths of the executable and of the working
+/// directory in the process's mount namespace: `exe_len` and `cwd_len` bytes of components, the last
+/// one first, each ended by a NUL.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 #[cfg_attr(feature = "bytemuck", derive(Pod, Zeroable))]
@@ -197,6 +275,14 @@ pub struct Exec {
     pub args_len: u32,
     /// Bytes of arguments the program was given.
     pub args_total: u32,
+    /// Bytes of environment in this record; 0 unless it is asked for.
+    pub env_len: u32,
+    /// Bytes of environment the program was given.
+    pub env_total: u32,
+    /// Bytes of the executable's path in this record.
+    pub exe_len: u32,
+    /// Bytes of the working directory's path in this record.
+    pub cwd_len: u32,
     /// [`exec_flag`]s.
     pub flags: u32,
     /// Always zero.

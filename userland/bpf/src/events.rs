@@ -14,13 +14,13 @@ use aya::{
 };
 use pidlist_abi::{
     layout::MARKS_PER_VALUE,
-    record::{self, Exec, Exit, Fork, Header, kind},
+    record::{self, Exec, Exit, Fork, Header, exec_flag, kind},
 };
 use rustix::event::{PollFd, PollFlags, Timespec, poll};
 
 use crate::{
     Error, kfunc,
-    layout::{Kernel, thread_ids},
+    layout::{Kernel, processor_ids, thread_ids},
     object::Object,
 };
 
@@ -28,18 +28,21 @@ use crate::{
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Options {
     /// Bytes of the ring buffer, made a power of two of at least a page. An eighth is for exits
-    /// alone. A short-lived process takes about 1 KiB.
+    /// alone. A short-lived process takes about 1.5 KiB.
     pub ring_bytes: u32,
     /// When [`Events`] becomes readable.
     pub wake: Wake,
+    /// Whether an exec tells its environment, which may hold secrets.
+    pub environment: bool,
 }
 
 impl Default for Options {
-    /// 8 MiB, and a wake-up as soon as there is something.
+    /// 8 MiB, a wake-up as soon as there is something, no environment.
     fn default() -> Self {
         Self {
             ring_bytes: 8 << 20,
             wake: Wake::AtOnce,
+            environment: false,
         }
     }
 }
@@ -68,6 +71,12 @@ pub enum Event<'a> {
         path: &'a [u8],
         /// The arguments, each ended by a NUL; see [`record::exec_flag`] for what may be missing.
         args: &'a [u8],
+        /// The environment, each variable ended by a NUL, if [`Options::environment`] asks for it.
+        env: &'a [u8],
+        /// The path of the file that runs: for a script, its interpreter.
+        exe: Components<'a>,
+        /// The working directory.
+        cwd: Components<'a>,
     },
     /// The last thread of a process has exited.
     Exit(&'a Exit),
@@ -86,8 +95,24 @@ impl<'a> Event<'a> {
             kind::EXEC => {
                 let exec: &Exec = cast(bytes)?;
                 let rest = &bytes[size_of::<Exec>()..];
-                let (path, args) = rest.split_at_checked(exec.path_len as usize)?;
-                (args.len() == exec.args_len as usize).then_some(Self::Exec { exec, path, args })
+                let (path, rest) = rest.split_at_checked(exec.path_len as usize)?;
+                let (args, rest) = rest.split_at_checked(exec.args_len as usize)?;
+                let (env, rest) = rest.split_at_checked(exec.env_len as usize)?;
+                let (exe, cwd) = rest.split_at_checked(exec.exe_len as usize)?;
+                (cwd.len() == exec.cwd_len as usize).then_some(Self::Exec {
+                    exec,
+                    path,
+                    args,
+                    env,
+                    exe: Components {
+                        names: exe,
+                        whole: exec.flags & exec_flag::EXE_TRUNCATED == 0,
+                    },
+                    cwd: Components {
+                        names: cwd,
+                        whole: exec.flags & exec_flag::CWD_TRUNCATED == 0,
+                    },
+                })
             }
             _ => None,
         }
@@ -109,6 +134,32 @@ fn whole<T: bytemuck::AnyBitPattern>(bytes: &[u8]) -> Option<&T> {
 
 fn cast<T: bytemuck::AnyBitPattern>(bytes: &[u8]) -> Option<&T> {
     whole(bytes.get(..size_of::<T>())?)
+}
+
+/// A path as the kernel's tree of names has it: the last component first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Components<'a> {
+    names: &'a [u8],
+    /// Up to the root of the process's mount namespace.
+    pub whole: bool,
+}
+
+impl Components<'_> {
+    /// The path, which begins with a slash if it is [`whole`](Self::whole); none if nothing of it
+    /// is known.
+    pub fn path(self) -> Option<Vec<u8>> {
+        let Some(names) = self.names.strip_suffix(&[0]) else {
+            return self.whole.then(|| b"/".to_vec());
+        };
+        let mut path = Vec::with_capacity(self.names.len());
+        for name in names.rsplit(|&byte| byte == 0) {
+            if self.whole || !path.is_empty() {
+                path.push(b'/');
+            }
+            path.extend_from_slice(name);
+        }
+        Some(path)
+    }
 }
 
 /// The arguments of an exec record, empty ones included.
@@ -295,7 +346,7 @@ impl Events {
             Wake::AtOnce => 0,
             Wake::AtBytes(bytes) => bytes.max(1),
         };
-        let layout = kernel.task_layout(wake_bytes)?.words();
+        let layout = kernel.task_layout(wake_bytes, options.environment)?.words();
         let page = rustix::param::page_size() as u32;
         let ring_bytes = options.ring_bytes.clamp(page, 1 << 30).next_power_of_two();
         let bad = |reason: String| Error::BadObject {
@@ -308,6 +359,7 @@ impl Events {
             .btf(Some(&kernel.btf))
             .override_global("TASK_LAYOUT", layout.as_slice(), true)
             .map_max_entries("EVENTS", ring_bytes)
+            .map_max_entries("SCRATCH", processor_ids())
             .map_max_entries("MARKS", thread_ids().div_ceil(MARKS_PER_VALUE))
             .load(&elf)
             .map_err(|error| Error::load(object.origin(), error))?;
@@ -513,13 +565,15 @@ mod tests {
         words.map(bytemuck::pod_read_unaligned).collect()
     }
 
-    fn exec(path_len: u32, args_len: u32, rest: &[u8]) -> (Vec<u64>, usize) {
+    const REST: &[u8] = b"/xab\0c\0\0A=1\0x\0bin\0";
+
+    /// Lengths of path, arguments, environment and executable.
+    fn exec(lens: [u32; 4], rest: &[u8]) -> (Vec<u64>, usize) {
         let size = size_of::<Exec>() + rest.len();
         let mut exec = Exec::zeroed();
         exec.header.kind = kind::EXEC;
         exec.header.size = size as u32;
-        exec.path_len = path_len;
-        exec.args_len = args_len;
+        [exec.path_len, exec.args_len, exec.env_len, exec.exe_len] = lens;
         (record(&exec, rest), size)
     }
 
@@ -529,12 +583,22 @@ mod tests {
 
     #[test]
     fn an_exec_is_path_and_arguments() {
-        let (words, size) = exec(2, 6, b"/xab\0c\0\0");
+        let (words, size) = exec([2, 6, 4, 6], REST);
         match parse(&words, size) {
-            Some(Event::Exec { path, args, .. }) => {
+            Some(Event::Exec {
+                path,
+                args,
+                env,
+                exe,
+                cwd,
+                ..
+            }) => {
                 assert_eq!(path, b"/x");
                 let args: Vec<_> = split_args(args).collect();
                 assert_eq!(args, [b"ab".as_slice(), b"c", b""]);
+                assert_eq!(env, b"A=1\0");
+                assert_eq!(exe.path().unwrap(), b"/bin/x");
+                assert_eq!(cwd.path().unwrap(), b"/");
             }
             other => panic!("{other:?}"),
         }
@@ -542,14 +606,31 @@ mod tests {
 
     #[test]
     fn lengths_that_do_not_add_up_are_no_record() {
-        for (path_len, args_len) in [(3, 6), (2, 5), (9, 0), (u32::MAX, 0), (0, u32::MAX)] {
-            let (words, size) = exec(path_len, args_len, b"/xab\0c\0\0");
-            assert!(parse(&words, size).is_none(), "{path_len} {args_len}");
+        for lens in [
+            [3, 6, 4, 6],
+            [2, 5, 4, 6],
+            [2, 6, 4, 5],
+            [19, 0, 0, 0],
+            [u32::MAX, 0, 0, 0],
+            [0, u32::MAX, 0, 0],
+            [0, 0, 0, u32::MAX],
+        ] {
+            let (words, size) = exec(lens, REST);
+            assert!(parse(&words, size).is_none(), "{lens:?}");
         }
-        let (words, size) = exec(2, 6, b"/xab\0c\0\0");
+        let (words, size) = exec([2, 6, 4, 6], REST);
         for cut in 0..size {
             assert!(parse(&words, cut).is_none(), "cut to {cut}");
         }
+    }
+
+    #[test]
+    fn a_path_is_whole_or_shows_that_it_is_not() {
+        let path = |names, whole| Components { names, whole }.path();
+        assert_eq!(path(b"c\0b\0a\0", true).unwrap(), b"/a/b/c");
+        assert_eq!(path(b"c\0b\0", false).unwrap(), b"b/c");
+        assert_eq!(path(b"", true).unwrap(), b"/");
+        assert_eq!(path(b"", false), None);
     }
 
     #[test]

@@ -50,7 +50,12 @@ impl Iterator {
         target: "task",
         what: "tasks",
         since: "5.8",
-        layout: |kernel| Ok(("TASK_LAYOUT", kernel.task_layout(0)?.words().to_vec())),
+        layout: |kernel| {
+            Ok((
+                "TASK_LAYOUT",
+                kernel.task_layout(0, false)?.words().to_vec(),
+            ))
+        },
     };
 
     fn load(kind: &Kind, object: &Object, kernel: &Kernel) -> Result<Self, Error> {

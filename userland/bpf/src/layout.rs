@@ -13,6 +13,9 @@ const PID_MAX: &str = "/proc/sys/kernel/pid_max";
 /// The kernel's own, on 64-bit.
 const PID_MAX_LIMIT: u32 = 1 << 22;
 const NODES: &str = "/sys/devices/system/node/possible";
+const CPUS: &str = "/sys/devices/system/cpu/possible";
+/// `NR_CPUS` of distribution kernels, at most.
+const CPUS_LIMIT: u32 = 8192;
 
 /// The running kernel.
 pub struct Kernel {
@@ -48,12 +51,13 @@ impl Kernel {
         })
     }
 
-    /// The layout for tasks and events. `wake_bytes` as in [`TaskLayout::wake_bytes`].
-    pub fn task_layout(&self, wake_bytes: u32) -> Result<TaskLayout, Error> {
+    /// The layout for tasks and events. `wake_bytes` and `with_env` as in [`TaskLayout`].
+    pub fn task_layout(&self, wake_bytes: u32, with_env: bool) -> Result<TaskLayout, Error> {
         let types = Types::read()?;
         TaskLayout::resolve(|word, rule| match (word, rule) {
             ("page_kib", _) => Ok((rustix::param::page_size() / 1024) as u32),
             ("wake_bytes", _) => Ok(wake_bytes),
+            ("with_env", _) => Ok(u32::from(with_env)),
             _ => types.word(word, rule),
         })
     }
@@ -64,6 +68,12 @@ pub fn thread_ids() -> u32 {
     let limit = fs::read_to_string(PID_MAX).ok();
     let limit = limit.and_then(|text| text.trim().parse().ok());
     limit.unwrap_or(PID_MAX_LIMIT)
+}
+
+/// What processor ids are below of, for as long as the kernel runs.
+pub fn processor_ids() -> u32 {
+    let list = fs::read_to_string(CPUS).unwrap_or_default();
+    last_of(&list).map_or(CPUS_LIMIT, |last| last + 1)
 }
 
 fn no_btf(error: impl fmt::Display) -> Error {

@@ -17,8 +17,15 @@
 //! unless `net.core.bpf_jit_enable` is 0.
 //!
 //! Each program is loaded when it is first asked for, and only that one. Events take the ring
-//! buffer, a byte for each thread id that there may be (`/proc/sys/kernel/pid_max`), and per CPU
-//! 20 KiB in which execs are put together.
+//! buffer, a byte for each thread id that there may be (`/proc/sys/kernel/pid_max`), and 180 KiB for
+//! each CPU that there may be, in which execs are put together.
+//!
+//! Arguments and environment are read as soon as the new program is in memory, when execve has just
+//! written them there: a page of them is missing only if the kernel swapped it out meanwhile. A
+//! program that may sleep could have it fetched, but those run only for LSM hooks, which come before
+//! the kernel has noted where the arguments are (and which a boot parameter may turn off), or for
+//! functions that ftrace can trace, which not all kernels have. What is missing is flagged, and may
+//! be had from `/proc/PID/cmdline`.
 
 #![deny(unsafe_code)]
 
@@ -32,7 +39,9 @@ mod object;
 use std::sync::Mutex;
 
 pub use error::Error;
-pub use events::{Counters, Drained, Event, Events, Options, Skipped, Wake, split_args};
+pub use events::{
+    Components, Counters, Drained, Event, Events, Options, Skipped, Wake, split_args,
+};
 use iter::Iterator;
 use pidlist_abi::{record::TaskRecord, slab::Cache};
 

@@ -1,6 +1,7 @@
 //! What can be typed: the one definition behind parsing, `--help`, the man page and completions.
 
 use std::ffi::OsString;
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
@@ -10,9 +11,15 @@ use pidlist_pidset::DEFAULT_LIST;
 pub use set::{
     Add, Clear, Create, Delete, Events, Follow, Has, List, Rm, Rules, Selection, Stats, Switch,
 };
-use value::{duration, list_name, pid};
+pub use settings::{Config, ConfigCheck, ConfigCommand, Daemon, Settings};
+use value::{duration, interval, list_name, pid, states, user};
+
+pub use crate::columns::{Columns, Order};
+use crate::columns::{columns, order};
+pub use value::States;
 
 mod set;
+mod settings;
 mod value;
 
 /// Every process on this machine, the ones that live for a millisecond included.
@@ -37,11 +44,21 @@ pub struct Cli {
 #[derive(Debug, Subcommand)]
 pub enum Command {
     /// Show processes: those of now, or all that lived while watching
-    Ps(Ps),
+    Ps(Box<Ps>),
     /// Show processes as a tree
-    Tree(Ps),
+    Tree(Box<Tree>),
+    /// Show all that is known of a process: exit 0 something, 1 nothing, 2 could not
+    Get(OneProcess),
+    /// Show whose child a process is, up to init: exit 0 known, 1 not known, 2 could not
+    Ancestors(OneProcess),
+    /// Show who lived in the last moments, the short-lived included; the daemon remembers them
+    History(Box<History>),
     /// Print every fork, exec and exit as it happens
-    Watch(Watch),
+    Watch(Box<Watch>),
+    /// A screen of what lives, comes and goes
+    Top(Top),
+    /// Draw the life of each process as a bar: a picture of a build
+    Timeline(Timeline),
     /// Show the kernel's slab caches, the largest first
     Slabs(Slabs),
     /// Compare the process cache with the kernel's tasks and slab caches
@@ -68,10 +85,14 @@ pub enum Command {
     Clear(Clear),
     /// Show or set whether children of members become members
     Follow(Follow),
-    /// Show what a list, or each of them, holds and has done
+    /// Show how the cache, the kernel's slabs and the lists are; of one list, or each, what it has done
     Stats(Stats),
     /// Print who joins and leaves a list, as it happens
     Events(Events),
+    /// Keep the picture of all processes, and answer other programs
+    Daemon(Box<Daemon>),
+    /// Check or show the settings
+    Config(Box<Config>),
     /// Print a completion script
     Completions(Completions),
     /// Print the man page
@@ -110,6 +131,22 @@ pub enum SourceChoice {
     Proc,
 }
 
+/// Whether to ask the daemon.
+#[derive(Debug, Default, Args)]
+pub struct Ask {
+    /// Ask the daemon, or fail; without it, a daemon is asked if one runs
+    #[arg(long, conflicts_with = "no_daemon")]
+    pub daemon: bool,
+
+    /// Do without the daemon, even if one runs; so does a --source
+    #[arg(long)]
+    pub no_daemon: bool,
+
+    /// The daemon's socket [default: that of the settings]
+    #[arg(long, value_name = "PATH")]
+    pub socket: Option<PathBuf>,
+}
+
 /// Which processes to show. Several conditions must all hold.
 #[derive(Debug, Default, Args)]
 pub struct Filters {
@@ -117,7 +154,7 @@ pub struct Filters {
     #[arg(long, conflicts_with = "exited")]
     pub alive: bool,
 
-    /// Only those that have exited
+    /// Only those that have exited: while watching, or as far as the daemon remembers
     #[arg(long)]
     pub exited: bool,
 
@@ -125,13 +162,35 @@ pub struct Filters {
     #[arg(long, value_name = "TEXT")]
     pub name: Option<String>,
 
-    /// Only this process (repeatable)
+    /// Only this process (repeatable); exit 1 if none is shown
     #[arg(long = "pid", value_name = "PID", value_parser = pid, allow_hyphen_values = true)]
     pub pids: Vec<u32>,
+
+    /// Only those of this user, by name or number (repeatable)
+    #[arg(long = "user", value_name = "USER", value_parser = user)]
+    pub users: Vec<u32>,
+
+    /// Only those in this cgroup or below it; with * or ? in it, in those that match as a whole
+    #[arg(long, value_name = "PATH")]
+    pub cgroup: Option<String>,
+
+    /// Only those in one of these states: the letters of the column S, like RD
+    #[arg(long, value_name = "LETTERS", value_parser = states)]
+    pub state: Option<States>,
+
+    /// Only those that have lived at least so long
+    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    pub min_age: Option<Duration>,
 
     /// Only those that have lived no longer than this
     #[arg(long, value_name = "DURATION", value_parser = duration)]
     pub max_age: Option<Duration>,
+
+    /// Kernel threads: `show` them with the others, `hide` them, or `only` them. Tables hide them
+    /// unless a filter asks for certain processes; JSON shows them
+    #[arg(long, value_enum, value_name = "HOW", num_args = 0..=1, require_equals = true,
+          default_missing_value = "show")]
+    pub kthreads: Option<KernelThreads>,
 
     /// Only members of a list in the kernel (default: the list "default"), and their descendants
     #[arg(long, value_name = "LIST", num_args = 0..=1, require_equals = true,
@@ -141,26 +200,149 @@ pub struct Filters {
     /// Only this process and its descendants
     #[arg(long, value_name = "PID", value_parser = pid, allow_hyphen_values = true)]
     pub under: Option<u32>,
+}
 
+/// What to do with kernel threads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum KernelThreads {
+    /// Show them
+    Show,
+    /// Leave them out
+    Hide,
+    /// Leave out all others
+    Only,
+}
+
+/// Those of a command that was started here.
+#[derive(Debug, Default, Args)]
+pub struct OfCommand {
     /// Only the command that was started, and its descendants
     #[arg(long, requires = "command", conflicts_with_all = ["length", "until_exit"])]
     pub of_command: bool,
 }
 
-/// `ps` and `tree`.
+/// Which processes, and for how long.
 #[derive(Debug, Args)]
-pub struct Ps {
+pub struct Wanted {
     #[command(flatten)]
     pub filters: Filters,
     #[command(flatten)]
+    pub of_command: OfCommand,
+    #[command(flatten)]
     pub observe: Observe,
+    #[command(flatten)]
+    pub ask: Ask,
+}
+
+/// How a table of processes looks.
+#[derive(Debug, Args)]
+pub struct Shape {
+    /// Columns, with commas between them; `help` lists them. A narrow terminal shows fewer
+    #[arg(short = 'o', long = "columns", value_name = "COLUMN,…", value_parser = columns)]
+    pub columns: Option<Columns>,
+
+    /// Sort by a column, with - before it the largest first [default: by start]
+    #[arg(long, value_name = "[-]COLUMN", value_parser = order, allow_hyphen_values = true)]
+    pub sort: Option<Order>,
+}
+
+/// `ps`.
+#[derive(Debug, Args)]
+pub struct Ps {
+    #[command(flatten)]
+    pub shape: Shape,
+    #[command(flatten)]
+    pub wanted: Wanted,
+}
+
+/// `tree`.
+#[derive(Debug, Args)]
+pub struct Tree {
+    #[command(flatten)]
+    pub wanted: Wanted,
 }
 
 /// `watch`.
 #[derive(Debug, Args)]
 pub struct Watch {
     #[command(flatten)]
+    pub wanted: Wanted,
+}
+
+/// `get` and `ancestors`.
+#[derive(Debug, Args)]
+pub struct OneProcess {
+    /// The process
+    #[arg(value_name = "PID", value_parser = pid, allow_negative_numbers = true)]
+    pub pid: u32,
+
+    #[command(flatten)]
+    pub ask: Ask,
+
+    /// Where to learn of processes
+    #[arg(long, value_enum, default_value_t = SourceChoice::Auto)]
+    pub source: SourceChoice,
+}
+
+/// `history`.
+#[derive(Debug, Args)]
+pub struct History {
+    /// Those that lived since so long ago
+    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    pub since: Duration,
+
+    /// Those that lived before so long ago
+    #[arg(long, value_name = "DURATION", value_parser = duration, default_value = "0s")]
+    pub until: Duration,
+
+    #[command(flatten)]
+    pub shape: Shape,
+    #[command(flatten)]
+    pub filters: Filters,
+
+    /// The daemon's socket [default: that of the settings]
+    #[arg(long, value_name = "PATH")]
+    pub socket: Option<PathBuf>,
+}
+
+/// `top`.
+#[derive(Debug, Args)]
+pub struct Top {
+    /// Look this often (100ms at least)
+    #[arg(long, value_name = "DURATION", value_parser = interval, default_value = "1s")]
+    pub interval: Duration,
+
+    /// Where to learn of processes
+    #[arg(long, value_enum, default_value_t = SourceChoice::Auto)]
+    pub source: SourceChoice,
+}
+
+/// `timeline`.
+#[derive(Debug, Args)]
+pub struct Timeline {
+    /// Write to this file (`-`: standard output, which is also the default unless it is a terminal)
+    #[arg(short, long, value_name = "FILE")]
+    pub output: Option<PathBuf>,
+
+    /// What to write (default: what the file's name ends with)
+    #[arg(long, value_enum)]
+    pub format: Option<Picture>,
+
+    /// Processes that lived shorter than this get no bar of their own; a trace leaves them out
+    #[arg(long, value_name = "DURATION", value_parser = duration)]
+    pub min: Option<Duration>,
+
+    #[command(flatten)]
     pub observe: Observe,
+}
+
+/// What a timeline is written as.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Picture {
+    /// A picture, for browsers
+    Svg,
+    /// A trace, for Perfetto (ui.perfetto.dev) and chrome://tracing
+    Json,
 }
 
 /// What to sort slab caches by.

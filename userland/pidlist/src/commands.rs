@@ -5,11 +5,19 @@ use clap::{CommandFactory as _, Parser as _};
 use crate::cli::{Cli, Command};
 use crate::output::{Answer, stdout};
 
+mod ancestors;
 mod audit;
+mod config;
+mod daemon;
 mod doctor;
-mod ps;
-mod set;
+mod get;
+mod history;
+pub mod ps;
+pub mod set;
 mod slabs;
+mod stats;
+mod timeline;
+mod top;
 mod tree;
 mod watch;
 
@@ -20,7 +28,12 @@ pub fn run() -> anyhow::Result<Answer> {
     match cli.command {
         Command::Ps(ps) => ps::run(&ps, json),
         Command::Tree(tree) => tree::run(&tree, json),
+        Command::Get(get) => get::run(&get, json),
+        Command::Ancestors(ancestors) => ancestors::run(&ancestors, json),
+        Command::History(history) => history::run(&history, json),
         Command::Watch(watch) => watch::run(&watch, json),
+        Command::Timeline(timeline) => timeline::run(&timeline, json),
+        Command::Top(top) => top::run(&top, json),
         Command::Slabs(slabs) => slabs::run(&slabs, json),
         Command::Audit(audit) => audit::run(&audit, json),
         Command::Doctor => doctor::run(json),
@@ -34,8 +47,10 @@ pub fn run() -> anyhow::Result<Answer> {
         Command::List(list) => set::list::run(&list, json),
         Command::Clear(clear) => set::clear::run(&clear, json),
         Command::Follow(follow) => set::follow::run(&follow, json),
-        Command::Stats(stats) => set::stats::run(&stats, json),
+        Command::Stats(stats) => stats::run(&stats, json),
         Command::Events(events) => set::events::run(&events, json),
+        Command::Daemon(daemon) => daemon::run(&daemon),
+        Command::Config(config) => config::run(&config, json),
         Command::Completions(completions) => {
             let mut script = Vec::new();
             clap_complete::generate(

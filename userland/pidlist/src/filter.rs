@@ -2,105 +2,88 @@
 
 use std::collections::HashSet;
 
-use pidlist_process_cache::{Cache, Key, Process};
+use pidlist_process_cache::{
+    Cache, CgroupPattern, Family, Key, Process, Selection, Snapshot, TICK_NS,
+};
 
-use crate::cli::Filters;
+use crate::cli::{Filters, KernelThreads};
 
-/// [`Filters`], with the families they name looked up.
-#[derive(Debug)]
-pub struct Filter<'a> {
-    filters: &'a Filters,
-    families: Vec<HashSet<Key>>,
-    now_ns: u64,
+/// What is to be known beside the filters themselves.
+#[derive(Debug, Default)]
+pub struct Circumstances {
+    /// The members of the kernel's list.
+    pub tracked: Option<HashSet<u32>>,
+    /// Only what was started here since then, nanoseconds of `CLOCK_BOOTTIME`, and its descendants.
+    pub started_since_ns: Option<u64>,
+    /// For programs: leave nothing out that was not asked for.
+    pub json: bool,
 }
 
-impl<'a> Filter<'a> {
-    /// `tracked` are the members of the kernel's set, `command` is what was started.
-    pub fn new(
-        filters: &'a Filters,
-        cache: &Cache,
-        now_ns: u64,
-        tracked: Option<&HashSet<u32>>,
-        command: Option<u32>,
-    ) -> Self {
-        let mut families = Vec::new();
-        if let Some(pid) = filters.under {
-            families.push(family(cache, |process| process.pid() == pid));
-        }
-        if let Some(pid) = command.filter(|_| filters.of_command) {
-            // Its pid may have been reused since: the newest that was ours is the one we started.
-            let ours = cache
-                .iter()
-                .filter(|process| {
-                    process.pid() == pid
-                        && process
-                            .parent_at_fork
-                            .or(process.seen.parent)
-                            .is_some_and(|parent| parent.tgid == std::process::id())
-                })
-                .map(Process::key)
-                .max();
-            families.push(family(cache, |process| Some(process.key()) == ours));
-        }
-        if let Some(tracked) = tracked {
-            families.push(family(cache, |process| tracked.contains(&process.pid())));
-        }
-        Self {
-            filters,
-            families,
-            now_ns,
-        }
+/// What those filters select, with the families they name looked up in `snapshot`.
+pub fn selection(filters: &Filters, snapshot: &Snapshot, besides: &Circumstances) -> Selection {
+    let mut families = Vec::new();
+    if let Some(pid) = filters.under {
+        families.push(Family::new(snapshot, move |process| process.pid() == pid));
     }
-
-    /// Whether to show it.
-    pub fn admits(&self, process: &Process) -> bool {
-        let Filters {
-            alive,
-            exited,
-            name,
-            pids,
-            max_age,
-            ..
-        } = self.filters;
-        let is_named = |name: &String| {
-            let contains = |text: &[u8]| String::from_utf8_lossy(text).contains(name.as_str());
-            let image = process.image.as_deref();
-            contains(process.comm())
-                || image
-                    .and_then(|image| image.path.as_deref())
-                    .is_some_and(contains)
-                || image
-                    .and_then(|image| image.args().next())
-                    .is_some_and(contains)
-        };
-        (!alive || process.is_alive())
-            && (!exited || !process.is_alive())
-            && name.as_ref().is_none_or(is_named)
-            && (pids.is_empty() || pids.contains(&process.pid()))
-            && max_age.is_none_or(|most| {
-                process
-                    .lifetime_ns(self.now_ns)
-                    .is_some_and(|age| u128::from(age) <= most.as_nanos())
-            })
-            && self
-                .families
-                .iter()
-                .all(|family| family.contains(&process.key()))
+    if let Some(since_ns) = besides.started_since_ns {
+        // In /proc, start times are cut to ticks.
+        let since_ns = since_ns.saturating_sub(TICK_NS);
+        families.push(Family::new(snapshot, move |process| {
+            is_child(process) && process.key().start_ns >= since_ns
+        }));
+    }
+    if let Some(tracked) = besides.tracked.clone() {
+        families.push(Family::new(snapshot, move |process| {
+            tracked.contains(&process.pid())
+        }));
+    }
+    let ns = |duration: std::time::Duration| u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX);
+    Selection {
+        alive: match (filters.alive, filters.exited) {
+            (false, false) => None,
+            (alive, _) => Some(alive),
+        },
+        name: filters.name.clone(),
+        pids: filters.pids.clone(),
+        uids: filters.users.clone(),
+        states: filters
+            .state
+            .as_ref()
+            .map_or_else(Vec::new, |states| states.0.clone()),
+        cgroup: filters.cgroup.as_deref().map(CgroupPattern::new),
+        min_age_ns: filters.min_age.map(ns),
+        max_age_ns: filters.max_age.map(ns),
+        kernel_thread: match filters.kthreads {
+            Some(KernelThreads::Show) => None,
+            Some(KernelThreads::Hide) => Some(false),
+            Some(KernelThreads::Only) => Some(true),
+            None => hides_kernel_threads(filters, besides.json).then_some(false),
+        },
+        lived_ns: None,
+        families,
     }
 }
 
-/// Everybody who is `head`, and their descendants.
-fn family(cache: &Cache, head: impl Fn(&Process) -> bool) -> HashSet<Key> {
-    let heads: Vec<Key> = cache
-        .iter()
-        .filter(|process| head(process))
-        .map(Process::key)
-        .collect();
-    let mut family = HashSet::new();
-    for head in heads {
-        if family.insert(head) {
-            family.extend(cache.descendants(head));
-        }
-    }
-    family
+/// The process of that pid which we started.
+///
+/// Its pid may have been reused since: the newest that was ours is the one.
+pub fn started(cache: &Cache, pid: u32) -> Option<Key> {
+    let is_ours = |process: &&Process| process.pid() == pid && is_child(process);
+    cache.iter().filter(is_ours).map(Process::key).max()
+}
+
+/// Whether kernel threads are left out unasked: they are many, and seldom what is looked for.
+pub fn hides_kernel_threads(filters: &Filters, json: bool) -> bool {
+    let is_precise = filters.name.is_some()
+        || !filters.pids.is_empty()
+        || filters.under.is_some()
+        || filters.state.is_some()
+        || filters.tracked.is_some();
+    !json && !is_precise && filters.kthreads.is_none()
+}
+
+/// Whether this program started it.
+fn is_child(process: &Process) -> bool {
+    let parent = process.parent_at_fork.or(process.seen.parent);
+    parent.is_some_and(|parent| parent.tgid == std::process::id())
 }

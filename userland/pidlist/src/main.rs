@@ -3,10 +3,14 @@
 //! The binary holds no logic of its own: a subcommand reads its arguments, calls a library, prints.
 
 mod cli;
+mod columns;
 mod commands;
 mod filter;
+mod link;
 mod machine;
+mod names;
 mod output;
+mod picture;
 mod session;
 mod view;
 mod wait;

@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use comfy_table::{ColumnConstraint, ContentArrangement, Row, Table, presets};
 use serde::Serialize;
+use unicode_width::{UnicodeWidthChar, UnicodeWidthStr};
 
 /// What a command found out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -93,11 +94,11 @@ pub fn is_coloured() -> bool {
 }
 
 /// A table for people: bare columns; on a terminal, rows are cut at its width.
-pub fn table<const N: usize>(header: [&str; N]) -> Table {
+pub fn table<'a>(header: impl IntoIterator<Item = &'a str>) -> Table {
     let mut table = Table::new();
     table.load_style(presets::NOTHING);
     // A serial line is a terminal that does not know its width, and says 0.
-    if io::stdout().is_terminal() && table.width().is_some_and(|width| width > 0) {
+    if terminal_width().is_some() {
         table.set_content_arrangement(ContentArrangement::Dynamic);
         table.set_truncation_indicator("…");
     } else {
@@ -108,6 +109,111 @@ pub fn table<const N: usize>(header: [&str; N]) -> Table {
     }
     table.set_header(row(header));
     table
+}
+
+/// How wide the terminal is that stdout goes to; `None` if there is none, or it does not know.
+pub fn terminal_width() -> Option<usize> {
+    let width = Table::new().width().map(usize::from);
+    width.filter(|width| *width > 0 && io::stdout().is_terminal())
+}
+
+/// Columns that text takes.
+pub fn width_of(text: &str) -> usize {
+    UnicodeWidthStr::width(text)
+}
+
+/// Text, cut so that with `more` columns behind it, it fits on a line of the terminal.
+pub fn cut(text: &str, more: usize) -> String {
+    match terminal_width() {
+        Some(width) => cut_to(text, width.saturating_sub(more)),
+        None => text.to_owned(),
+    }
+}
+
+fn cut_to(text: &str, width: usize) -> String {
+    // So little says nothing.
+    const LEAST: usize = 8;
+    let width = width.max(LEAST);
+    if width_of(text) <= width {
+        return text.to_owned();
+    }
+    let mut cut = String::new();
+    let mut taken = 1;
+    for character in text.chars() {
+        taken += UnicodeWidthChar::width(character).unwrap_or(0);
+        if taken > width {
+            break;
+        }
+        cut.push(character);
+    }
+    cut.push('…');
+    cut
+}
+
+/// Prints a long line, broken between words where the terminal ends.
+pub fn print_wrapped(out: &mut impl Write, line: &str) -> io::Result<()> {
+    match terminal_width() {
+        Some(width) => writeln!(out, "{}", wrap(line, width)),
+        None => writeln!(out, "{line}"),
+    }
+}
+
+fn wrap(line: &str, width: usize) -> String {
+    let mut wrapped = String::new();
+    let mut taken = 0;
+    for word in line.split(' ') {
+        let own = width_of(word);
+        if taken > 0 && taken + 1 + own > width {
+            wrapped.push('\n');
+            taken = 0;
+        } else if taken > 0 {
+            wrapped.push(' ');
+            taken += 1;
+        }
+        wrapped.push_str(word);
+        taken += own;
+    }
+    wrapped
+}
+
+/// Gives the last column of a table what the others leave. Where that is next to nothing, columns
+/// behind the first are left out.
+pub fn fit_last(table: &mut Table) {
+    let Some(width) = terminal_width() else {
+        return;
+    };
+    let widths = table.column_max_content_widths();
+    let hidden = columns_in_the_way(&widths, width);
+    if let Some(last) = table.column_mut(widths.len().saturating_sub(1)) {
+        // It is cut where the line ends, not where a word does.
+        last.set_delimiter('\0');
+    }
+    for at in 0..widths.len().saturating_sub(1) {
+        if let Some(column) = table.column_mut(at) {
+            column.set_constraint(if hidden.contains(&at) {
+                ColumnConstraint::Hidden
+            } else {
+                ColumnConstraint::ContentWidth
+            });
+        }
+    }
+}
+
+/// Which columns to leave out so that the last one has room; the first and the last are always shown.
+fn columns_in_the_way(widths: &[u16], width: usize) -> std::ops::Range<usize> {
+    const ROOM: u16 = 16;
+    let Some((last, others)) = widths.split_last() else {
+        return 0..0;
+    };
+    let column = |own: u16| usize::from(own) + 2;
+    let mut needed =
+        column(*last.min(&ROOM)) + others.iter().map(|own| column(*own)).sum::<usize>();
+    let mut end = 1;
+    while needed > width && end < others.len() {
+        needed -= column(others[end]);
+        end += 1;
+    }
+    1..end
 }
 
 /// Leaves out the last columns of a table of figures as far as a terminal is too narrow for them: half
@@ -238,6 +344,29 @@ mod tests {
         for (width, columns) in [(80, 3), (26, 3), (25, 2), (18, 2), (4, 2)] {
             assert_eq!(columns_that_fit(&widths, width), columns, "{width}");
         }
+    }
+
+    #[test]
+    fn the_last_column_has_room() {
+        let widths = [7, 7, 8, 6, 4, 60];
+        for (width, hidden) in [(80, 1..1), (50, 1..2), (40, 1..3), (20, 1..5), (4, 1..5)] {
+            assert_eq!(columns_in_the_way(&widths, width), hidden, "{width}");
+        }
+        assert_eq!(columns_in_the_way(&[100], 20), 1..1);
+        assert_eq!(columns_in_the_way(&[], 20), 0..0);
+    }
+
+    #[test]
+    fn lines_end_where_the_terminal_does() {
+        assert_eq!(cut_to("0123456789", 10), "0123456789");
+        assert_eq!(cut_to("0123456789a", 10), "012345678…");
+        assert_eq!(cut_to("日本語日本語日本語", 10), "日本語日…");
+        assert_eq!(cut_to("0123456789", 1), "0123456…");
+        assert_eq!(
+            wrap("12 alive, 3 exited; source: bpf", 10),
+            "12 alive,\n3 exited;\nsource:\nbpf"
+        );
+        assert_eq!(wrap("longer-than-that x", 4), "longer-than-that\nx");
     }
 
     #[test]

@@ -8,7 +8,7 @@ use std::process::{Child, Command, ExitStatus};
 
 use anyhow::Context as _;
 use pidlist_process_cache::source::{self, Kind, Want};
-use pidlist_process_cache::{Collector, Observer, ProcSource, Settings, clock};
+use pidlist_process_cache::{Collector, CollectorSettings, Observer, ProcSource, Settings, clock};
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use signal_hook::consts::{SIGINT, SIGTERM};
 
@@ -23,13 +23,32 @@ const POLL_INTERVAL_NS: u64 = 50_000_000;
 /// A command that nobody watches any more has this long to end by itself, nanoseconds.
 const GRACE_NS: u64 = 2_000_000_000;
 
+/// Whoever follows for long takes events together that come closer than this, nanoseconds: each
+/// waking costs more than an event. The ring holds more than comes in that time.
+const BATCH_NS: u64 = 25_000_000;
+
+/// The signals that end a watch.
+pub struct Signals {
+    interrupt: Caught,
+    terminate: Caught,
+}
+
+impl Signals {
+    /// First of all: a Ctrl-C while programs load is meant as well.
+    pub fn catch() -> anyhow::Result<Self> {
+        Ok(Self {
+            interrupt: Caught::new(SIGINT).context("setting up signals")?,
+            terminate: Caught::new(SIGTERM).context("setting up signals")?,
+        })
+    }
+}
+
 /// A collector, and what it has to do without.
 pub struct Session {
     pub collector: Collector,
     /// What it uses.
     pub kind: Kind,
-    interrupt: Caught,
-    terminate: Caught,
+    signals: Signals,
     pub missing: Vec<Missing>,
     /// How long [`observe`](Self::observe) watched.
     pub watched_ns: u64,
@@ -42,9 +61,39 @@ impl Session {
     ///
     /// `with_events` is false for a look at this very moment.
     pub fn open(choice: SourceChoice, with_events: bool) -> anyhow::Result<Self> {
-        // First of all: a Ctrl-C while programs load is meant as well.
-        let interrupt = Caught::new(SIGINT).context("setting up signals")?;
-        let terminate = Caught::new(SIGTERM).context("setting up signals")?;
+        // A session ends with its command: all that fits is kept until then.
+        let settings = CollectorSettings {
+            cache: Settings {
+                keep_exited_ns: None,
+                keep_short_lived_ns: None,
+                max_bytes: 256 << 20,
+                ..Settings::default()
+            },
+            poll_interval_alone_ns: POLL_INTERVAL_NS,
+            ..CollectorSettings::default()
+        };
+        Self::open_with(choice, with_events, settings)
+    }
+
+    /// The same for who does not end: the dead stay for `keep_ns`, and `/proc` is polled seldom.
+    pub fn open_endless(choice: SourceChoice, keep_ns: u64) -> anyhow::Result<Self> {
+        let settings = CollectorSettings {
+            cache: Settings {
+                keep_exited_ns: Some(keep_ns),
+                keep_short_lived_ns: Some(keep_ns),
+                ..Settings::default()
+            },
+            ..CollectorSettings::default()
+        };
+        Self::open_with(choice, true, settings)
+    }
+
+    fn open_with(
+        choice: SourceChoice,
+        with_events: bool,
+        settings: CollectorSettings,
+    ) -> anyhow::Result<Self> {
+        let signals = Signals::catch()?;
         let want = match choice {
             SourceChoice::Auto => Want::Best,
             SourceChoice::Bpf => Want::Bpf,
@@ -75,29 +124,63 @@ impl Session {
             };
             eprintln!("pidlist: note: no {what} ({why}): {without}; {hint}");
         }
-        // A session ends with its command: all that fits is kept until then.
-        let settings = Settings {
-            keep_exited_ns: None,
-            max_bytes: 256 << 20,
-            ..Settings::default()
-        };
         let collector = Collector::start(
             settings,
             sources.tasks,
             sources.events,
             ProcSource::default(),
-            POLL_INTERVAL_NS,
         )
         .context("reading the processes there are")?;
         Ok(Self {
             collector,
             kind: sources.kind,
-            interrupt,
-            terminate,
+            signals,
             missing,
             watched_ns: 0,
             command: None,
         })
+    }
+
+    /// Follows the processes until then, or until one of `inputs` can be read.
+    ///
+    /// Returns whether to go on: nobody has sent a signal to end.
+    pub fn follow(&mut self, until_ns: u64, inputs: [BorrowedFd<'_>; 2]) -> anyhow::Result<bool> {
+        let mut stepped_ns = 0;
+        loop {
+            let now_ns = clock::boottime_ns();
+            if now_ns >= until_ns {
+                return Ok(true);
+            }
+            let rest_ns = (stepped_ns + BATCH_NS).saturating_sub(now_ns);
+            let mut sleep_ns = self.collector.sleep_ns().max(rest_ns);
+            let mut events = self.collector.as_fd().map(readable);
+            if rest_ns != 0 && events.is_some() {
+                sleep_ns = rest_ns;
+                events = None;
+            }
+            let fds = [
+                events,
+                Some(readable(inputs[0])),
+                Some(readable(inputs[1])),
+                Some(readable(self.signals.interrupt.as_fd())),
+                Some(readable(self.signals.terminate.as_fd())),
+            ];
+            let [_, first, second, is_interrupted, is_terminated] =
+                wait(fds, Some(sleep_ns.min(until_ns - now_ns))).context("waiting for events")?;
+            if is_interrupted || is_terminated {
+                return Ok(false);
+            }
+            if first || second {
+                return Ok(true);
+            }
+            let now_ns = clock::boottime_ns();
+            if now_ns >= stepped_ns + BATCH_NS {
+                self.collector
+                    .step(&mut |_, _| ())
+                    .context("following the processes")?;
+                stepped_ns = now_ns;
+            }
+        }
     }
 
     /// Watches as asked; without a wish, until now (`endless`: until Ctrl-C).
@@ -111,16 +194,6 @@ impl Session {
             &pidlist_process_cache::Cache,
         ) -> anyhow::Result<()>,
     ) -> anyhow::Result<()> {
-        let began_ns = clock::boottime_ns();
-        let run = Run::start(observe, json)?;
-        let deadline_ns = match (observe.length, run.awaited()) {
-            (Some(length), _) => {
-                Some(began_ns.saturating_add(u64::try_from(length.as_nanos()).unwrap_or(u64::MAX)))
-            }
-            (None, Some(_)) => None,
-            (None, None) if endless => None,
-            (None, None) => Some(began_ns),
-        };
         // An observer that fails (say, a closed pipe) ends the session after the current step.
         let failed = RefCell::new(None);
         let mut tell: Box<Observer<'_>> = Box::new(|change, cache| {
@@ -129,65 +202,16 @@ impl Session {
                 *failed = observer(change, cache).err();
             }
         });
-        let mut terminations = 0;
-        let result = loop {
-            let now_ns = clock::boottime_ns();
-            if deadline_ns.is_some_and(|deadline| now_ns >= deadline) {
-                break Ok(());
-            }
-            let sleep_ns = self
-                .collector
-                .sleep_ns()
-                .min(deadline_ns.map_or(u64::MAX, |deadline| deadline - now_ns));
-            let fds = [
-                self.collector.as_fd().map(readable),
-                run.awaited().map(readable),
-                Some(readable(self.interrupt.as_fd())),
-                Some(readable(self.terminate.as_fd())),
-            ];
-            let woken = wait(fds, Some(sleep_ns));
-            let [_, is_over, is_interrupted, is_terminated] =
-                match woken.context("waiting for events") {
-                    Ok(woken) => woken,
-                    Err(error) => break Err(error),
-                };
-            if let Err(error) = self
-                .collector
-                .step(&mut tell)
-                .context("following the processes")
-            {
-                break Err(error);
-            }
-            if is_over || failed.borrow().is_some() {
-                break Ok(());
-            }
-            if is_interrupted {
-                // Ctrl-C goes to the command as well, which decides for both, as in system(3).
-                if !run.is_command() {
-                    break Ok(());
-                }
-                self.interrupt.clear();
-            }
-            if is_terminated {
-                terminations += 1;
-                self.terminate.clear();
-                if !run.terminate(terminations) {
-                    break Ok(());
-                }
-            }
+        let mut feed = Own {
+            collector: &mut self.collector,
+            tell: &mut tell,
+            failed: &failed,
         };
-        let result = result.and_then(|()| {
-            self.collector
-                .settle(&mut tell)
-                .context("following the processes")
-        });
+        let watched = watch_over(&mut feed, observe, json, endless, &self.signals);
         drop(tell);
-        self.watched_ns = if deadline_ns == Some(began_ns) {
-            0
-        } else {
-            clock::boottime_ns() - began_ns
-        };
-        self.command = run.finish()?;
+        let (watched_ns, command, result) = watched?;
+        self.watched_ns = watched_ns;
+        self.command = command;
         match failed.into_inner() {
             Some(error) => Err(error),
             None => result,
@@ -195,8 +219,130 @@ impl Session {
     }
 }
 
+/// Where a watch hears of changes.
+pub trait Feed {
+    /// Readable when there is something to hear.
+    fn as_fd(&self) -> Option<BorrowedFd<'_>>;
+
+    /// How long to wait at most before the next step, nanoseconds.
+    fn sleep_ns(&self) -> u64;
+
+    /// Hears what there is. Returns whether to go on.
+    fn step(&mut self) -> anyhow::Result<bool>;
+
+    /// Hears all that has happened until now.
+    fn settle(&mut self) -> anyhow::Result<()>;
+}
+
+/// The collector of this process.
+struct Own<'a, 'b> {
+    collector: &'a mut Collector,
+    tell: &'a mut Observer<'b>,
+    failed: &'a RefCell<Option<anyhow::Error>>,
+}
+
+impl Feed for Own<'_, '_> {
+    fn as_fd(&self) -> Option<BorrowedFd<'_>> {
+        self.collector.as_fd()
+    }
+
+    fn sleep_ns(&self) -> u64 {
+        self.collector.sleep_ns()
+    }
+
+    fn step(&mut self) -> anyhow::Result<bool> {
+        self.collector
+            .step(self.tell)
+            .context("following the processes")?;
+        Ok(self.failed.borrow().is_none())
+    }
+
+    fn settle(&mut self) -> anyhow::Result<()> {
+        self.collector
+            .settle(self.tell)
+            .context("following the processes")
+    }
+}
+
+/// How long was watched, how the command ended, and whether the feed held.
+pub type Watched = (u64, Option<CommandView>, anyhow::Result<()>);
+
+/// Watches as asked; without a wish, until now (`endless`: until Ctrl-C).
+///
+/// # Errors
+///
+/// The command cannot be started, or not be waited for.
+pub fn watch_over(
+    feed: &mut dyn Feed,
+    observe: &Observe,
+    json: bool,
+    endless: bool,
+    signals: &Signals,
+) -> anyhow::Result<Watched> {
+    let began_ns = clock::boottime_ns();
+    let run = Run::start(observe, json)?;
+    let deadline_ns = match (observe.length, run.awaited()) {
+        (Some(length), _) => {
+            Some(began_ns.saturating_add(u64::try_from(length.as_nanos()).unwrap_or(u64::MAX)))
+        }
+        (None, Some(_)) => None,
+        (None, None) if endless => None,
+        (None, None) => Some(began_ns),
+    };
+    let result = wait_for_end(feed, &run, deadline_ns, signals).and_then(|()| feed.settle());
+    let watched_ns = if deadline_ns == Some(began_ns) {
+        0
+    } else {
+        clock::boottime_ns() - began_ns
+    };
+    Ok((watched_ns, run.finish()?, result))
+}
+
+fn wait_for_end(
+    feed: &mut dyn Feed,
+    run: &Run,
+    deadline_ns: Option<u64>,
+    signals: &Signals,
+) -> anyhow::Result<()> {
+    let mut terminations = 0;
+    loop {
+        let now_ns = clock::boottime_ns();
+        if deadline_ns.is_some_and(|deadline| now_ns >= deadline) {
+            return Ok(());
+        }
+        let sleep_ns = feed
+            .sleep_ns()
+            .min(deadline_ns.map_or(u64::MAX, |deadline| deadline - now_ns));
+        let fds = [
+            feed.as_fd().map(readable),
+            run.awaited().map(readable),
+            Some(readable(signals.interrupt.as_fd())),
+            Some(readable(signals.terminate.as_fd())),
+        ];
+        let woken = wait(fds, Some(sleep_ns));
+        let [_, is_over, is_interrupted, is_terminated] = woken.context("waiting for events")?;
+        if !feed.step()? || is_over {
+            return Ok(());
+        }
+        if is_interrupted {
+            // Ctrl-C goes to the command as well, which decides for both, as in system(3).
+            if !run.is_command() {
+                return Ok(());
+            }
+            signals.interrupt.clear();
+        }
+        if is_terminated {
+            terminations += 1;
+            signals.terminate.clear();
+            if !run.terminate(terminations) {
+                return Ok(());
+            }
+        }
+    }
+}
+
 /// An error and its causes, in one line.
-fn chain(error: &dyn std::error::Error) -> String {
+pub fn chain(error: &dyn std::error::Error) -> String {
     let causes = std::iter::successors(Some(error), |error| error.source());
     causes
         .map(ToString::to_string)

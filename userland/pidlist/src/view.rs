@@ -5,12 +5,15 @@
 //! `null`. Text comes from programs that may write what they like: it is a string where it is UTF-8,
 //! and else an array of its bytes, as in systemd's journal.
 
+use std::path::Path;
 use std::time::{Duration, SystemTime};
 
 use pidlist_process_cache::source::Kind;
-use pidlist_process_cache::{Cache, Exit, ImageSource, Key, Process, clock};
+use pidlist_process_cache::{Counters, Exit, ImageSource, Key, Membership, Process, clock};
 use serde::{Serialize, Serializer};
 
+use crate::names::{self, Names};
+use crate::output;
 use crate::session::Session;
 
 /// Text of a foreign program.
@@ -74,6 +77,94 @@ pub fn signal_name(signal: u32) -> Option<&'static str> {
     signal_hook::low_level::signal_name(i32::try_from(signal).ok()?)
 }
 
+/// How it exited: a code, a signal, or `gone` if nobody saw it.
+pub fn exit(process: &Process) -> String {
+    let Some(exit) = process.exit else {
+        return String::new();
+    };
+    match (exit.code(), exit.signal()) {
+        (Some(code), _) => code.to_string(),
+        (None, Some(signal)) => {
+            signal_name(signal).map_or_else(|| format!("signal {signal}"), str::to_owned)
+        }
+        (None, None) => "gone".into(),
+    }
+}
+
+/// Arguments as far as known; a kernel thread in brackets, a bare name in parentheses.
+pub fn command(process: &Process) -> String {
+    let comm = || output::text(process.comm());
+    if process.seen.kthread {
+        return format!("[{}]", comm());
+    }
+    let Some(image) = process
+        .image
+        .as_deref()
+        .filter(|image| !image.block.is_empty())
+    else {
+        return format!("({})", comm());
+    };
+    let mut line = String::new();
+    for arg in image.args() {
+        if !line.is_empty() {
+            line.push(' ');
+        }
+        if arg.is_empty() || arg.contains(&b' ') {
+            line.push('\'');
+            line.push_str(&output::text(arg));
+            line.push('\'');
+        } else {
+            line.push_str(&output::text(arg));
+        }
+    }
+    if image.args_truncated || image.args_unreadable {
+        line.push_str(" …");
+    }
+    line
+}
+
+/// A path, made harmless.
+pub fn path_text(path: &Path) -> String {
+    output::text(path.as_os_str().as_encoded_bytes())
+}
+
+/// A process in one of its pid namespaces.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct NsPidView {
+    /// Inode number of the namespace.
+    pub ns: Option<u32>,
+    pub pid: u32,
+}
+
+/// What a process may do, as sets of bits `CAP_…`.
+#[derive(Clone, Copy, Debug, Serialize)]
+pub struct CapabilitiesView {
+    pub effective: u64,
+    pub permitted: u64,
+    pub inheritable: u64,
+    pub bounding: u64,
+    pub ambient: u64,
+}
+
+/// A list of the kernel module that a process is or was on.
+#[derive(Clone, Debug, Serialize)]
+pub struct MembershipView<'a> {
+    pub list: &'a str,
+    pub since_ns: u64,
+    /// `null` while it is.
+    pub until_ns: Option<u64>,
+}
+
+impl<'a> From<&'a Membership> for MembershipView<'a> {
+    fn from(membership: &'a Membership) -> Self {
+        Self {
+            list: &membership.list,
+            since_ns: membership.since_ns,
+            until_ns: membership.until_ns,
+        }
+    }
+}
+
 /// A process.
 #[derive(Clone, Debug, Serialize)]
 pub struct ProcessView<'a> {
@@ -119,6 +210,37 @@ pub struct ProcessView<'a> {
     pub min_flt: u64,
     pub maj_flt: u64,
     pub maxrss_kib: Option<u64>,
+    /// The letter that `ps` shows; `X` once it has exited.
+    pub state_letter: char,
+    pub user: String,
+    pub suid: Option<u32>,
+    pub sgid: Option<u32>,
+    pub fsuid: Option<u32>,
+    pub fsgid: Option<u32>,
+    pub capabilities: Option<CapabilitiesView>,
+    pub tty_name: Option<String>,
+    /// From the root of the default hierarchy; `null` if it is not known any more.
+    pub cgroup: Option<String>,
+    pub container: Option<String>,
+    /// From the initial namespace to its own.
+    pub ns_pids: Vec<NsPidView>,
+    /// The file that runs: `path` with links and scripts resolved, if that is known.
+    pub exe: Option<Text<'a>>,
+    pub exe_deleted: Option<bool>,
+    pub exe_inode: Option<u64>,
+    pub cwd: Option<Text<'a>>,
+    /// `null` unless it was collected.
+    pub env: Option<Vec<Text<'a>>>,
+    /// When the last of `execs` was.
+    pub exec_ns: Option<u64>,
+    /// When what is told here was last looked at.
+    pub seen_ns: u64,
+    pub exit_signal: Option<u8>,
+    pub voluntary_switches: u64,
+    pub involuntary_switches: u64,
+    pub read_bytes: u64,
+    pub write_bytes: u64,
+    pub lists: Vec<MembershipView<'a>>,
 }
 
 /// The clocks, read once for a whole document.
@@ -146,14 +268,33 @@ impl Now {
 
     /// RFC 3339, UTC, nanoseconds.
     pub fn wall(self, boottime_ns: u64) -> String {
+        humantime::format_rfc3339_nanos(self.system_time(boottime_ns)).to_string()
+    }
+
+    /// UTC for people: the time of day today, else the date.
+    pub fn wall_millis(self, boottime_ns: u64) -> String {
+        let of = |ns| humantime::format_rfc3339_millis(self.system_time(ns)).to_string();
+        let (then, now) = (of(boottime_ns), of(self.boottime_ns));
+        match (then.split_once('T'), now.split_once('T')) {
+            (Some((day, time)), Some((today, _))) if day == today => {
+                time.trim_end_matches('Z').into()
+            }
+            (Some((day, _)), _) => day.into(),
+            (None, _) => then,
+        }
+    }
+
+    fn system_time(self, boottime_ns: u64) -> SystemTime {
         let since_epoch = Duration::from_nanos(self.epoch_offset_ns.saturating_add(boottime_ns));
-        humantime::format_rfc3339_nanos(SystemTime::UNIX_EPOCH + since_epoch).to_string()
+        SystemTime::UNIX_EPOCH + since_epoch
     }
 }
 
 impl<'a> ProcessView<'a> {
-    pub fn new(cache: &Cache, process: &'a Process, now: Now) -> Self {
+    /// `parent` is that of now.
+    pub fn new(process: &'a Process, parent: Option<Key>, now: Now, names: &mut Names) -> Self {
         let seen = &process.seen;
+        let credentials = seen.credentials.as_deref();
         let image = process.image.as_deref();
         let key = process.key();
         Self {
@@ -169,7 +310,7 @@ impl<'a> ProcessView<'a> {
                 None if seen.leader_exited => "leader-exited",
                 None => "alive",
             },
-            parent: cache.parent(process).map(Into::into),
+            parent: parent.map(Into::into),
             parent_at_fork: process.parent_at_fork.map(Into::into),
             forker: process.forker.map(Into::into),
             comm: Text(process.comm()),
@@ -207,6 +348,46 @@ impl<'a> ProcessView<'a> {
             min_flt: seen.usage.min_flt,
             maj_flt: seen.usage.maj_flt,
             maxrss_kib: (seen.usage.maxrss_kib != 0).then_some(seen.usage.maxrss_kib),
+            state_letter: process.state().letter(),
+            user: names.user(seen.ids.uid),
+            suid: credentials.map(|it| it.suid),
+            sgid: credentials.map(|it| it.sgid),
+            fsuid: credentials.map(|it| it.fsuid),
+            fsgid: credentials.map(|it| it.fsgid),
+            capabilities: credentials.map(|it| CapabilitiesView {
+                effective: it.capabilities.effective,
+                permitted: it.capabilities.permitted,
+                inheritable: it.capabilities.inheritable,
+                bounding: it.capabilities.bounding,
+                ambient: it.capabilities.ambient,
+            }),
+            tty_name: names::terminal(seen.tty),
+            cgroup: names
+                .cgroup_of(process)
+                .map(|path| path.to_string_lossy().into_owned()),
+            container: names.container_of(process),
+            ns_pids: seen
+                .pids()
+                .map(|it| NsPidView {
+                    ns: it.ns.map(Into::into),
+                    pid: it.pid,
+                })
+                .collect(),
+            exe: image.and_then(|image| image.exe()).map(Text),
+            exe_deleted: seen.exe.map(|exe| exe.deleted),
+            exe_inode: seen.exe.map(|exe| exe.ino),
+            cwd: image.and_then(|image| image.cwd.as_deref()).map(Text),
+            env: image
+                .and_then(|image| image.env.as_deref())
+                .map(|env| env.variables().map(Text).collect()),
+            exec_ns: process.exec_ns,
+            seen_ns: process.seen_ns,
+            exit_signal: seen.exit_signal,
+            voluntary_switches: seen.usage.nvcsw,
+            involuntary_switches: seen.usage.nivcsw,
+            read_bytes: seen.usage.read_bytes,
+            write_bytes: seen.usage.write_bytes,
+            lists: process.tracked.iter().map(Into::into).collect(),
         }
     }
 }
@@ -235,22 +416,60 @@ pub struct Events {
     pub exits: u64,
 }
 
+impl Events {
+    /// Those that were told.
+    pub fn told(counters: &Counters) -> Self {
+        Self {
+            forks: counters.forks,
+            execs: counters.execs,
+            exits: counters.exits,
+        }
+    }
+
+    /// Those that are known to be lost.
+    pub fn lost(counters: &Counters) -> Self {
+        Self {
+            forks: counters.forks_lost,
+            execs: counters.execs_lost,
+            exits: counters.exits_lost,
+        }
+    }
+
+    /// Those since `earlier`.
+    pub fn since(self, earlier: Self) -> Self {
+        Self {
+            forks: self.forks.saturating_sub(earlier.forks),
+            execs: self.execs.saturating_sub(earlier.execs),
+            exits: self.exits.saturating_sub(earlier.exits),
+        }
+    }
+
+    pub fn all(self) -> u64 {
+        self.forks + self.execs + self.exits
+    }
+}
+
 /// How good the picture is.
 #[derive(Clone, Debug, Serialize)]
 pub struct Summary {
     /// `bpf` or `proc`.
     pub source: &'static str,
+    /// The socket of the daemon that was asked; `null` if none was.
+    pub daemon: Option<String>,
     pub missing: Vec<Missing>,
     /// How long was watched; 0 for a look at one moment.
     pub watched_ns: u64,
     pub alive: usize,
     pub exited: usize,
+    /// Since the watch began, or, without one, since the daemon did.
     pub seen: Events,
     pub lost: Events,
     /// Processes that a walk corrected after the start; with `proc`, walks are all there is.
     pub repaired: u64,
     /// Dead processes that went before their time, because memory is bounded.
     pub evicted: u64,
+    /// Changes that the daemon told and this program was too slow to hear.
+    pub missed: u64,
     pub command: Option<CommandView>,
 }
 
@@ -270,22 +489,16 @@ impl Summary {
                 Kind::Bpf => "bpf",
                 Kind::Proc => "proc",
             },
+            daemon: None,
             missing: missing.clone(),
             watched_ns: *watched_ns,
             alive: collector.cache().alive(),
             exited: collector.cache().len() - collector.cache().alive(),
-            seen: Events {
-                forks: counters.forks,
-                execs: counters.execs,
-                exits: counters.exits,
-            },
-            lost: Events {
-                forks: counters.forks_lost,
-                execs: counters.execs_lost,
-                exits: counters.exits_lost,
-            },
+            seen: Events::told(&counters),
+            lost: Events::lost(&counters),
             repaired: collector.repaired(),
-            evicted: counters.evicted,
+            evicted: counters.evicted(),
+            missed: 0,
             command: command.clone(),
         }
     }
@@ -303,17 +516,26 @@ impl Summary {
                 execs,
                 exits,
             } = self.seen;
-            let lost = self.lost.forks + self.lost.execs + self.lost.exits;
+            let lost = self.lost.all();
             let _ = write!(
                 line,
                 "; seen: {forks} forks, {execs} execs, {exits} exits; lost: {lost}; repaired: {}",
                 self.repaired
             );
         }
+        if self.daemon.is_some() && self.watched_ns == 0 && self.lost.all() != 0 {
+            let _ = write!(line, "; events lost so far: {}", self.lost.all());
+        }
         if self.evicted != 0 {
             let _ = write!(line, "; evicted early: {}", self.evicted);
         }
-        let _ = write!(line, "; source: {}", self.source);
+        if self.missed != 0 {
+            let _ = write!(line, "; changes missed: {}", self.missed);
+        }
+        let _ = match self.daemon {
+            Some(_) => write!(line, "; source: daemon ({})", self.source),
+            None => write!(line, "; source: {}", self.source),
+        };
         for missing in &self.missing {
             let _ = write!(line, "; missing: {}", missing.what);
         }

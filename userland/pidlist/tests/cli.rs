@@ -200,6 +200,137 @@ fn watch_prints_a_json_object_a_line() {
 }
 
 #[test]
+fn a_timeline_draws_every_process_of_a_command() {
+    if !has_bpf() {
+        return;
+    }
+    let dir = tempfile::tempdir().unwrap();
+    let script = "sleep 0.2 & (exec sh -c 'kill -9 $$'); sh -c 'sleep 0.1; exit 3'; wait";
+    let draw = |name: &str| {
+        let path = dir.path().join(name);
+        let output = pidlist(&[
+            "timeline",
+            "-o",
+            path.to_str().unwrap(),
+            "--",
+            "sh",
+            "-c",
+            script,
+        ]);
+        assert!(output.status.success(), "{}", stderr(&output));
+        let summary = String::from_utf8_lossy(&output.stdout).into_owned();
+        assert!(summary.starts_with("5 processes in "), "{summary}");
+        assert!(summary.contains("lost: 0") && summary.contains("command exited with 0"));
+        std::fs::read_to_string(path).unwrap()
+    };
+    let svg = draw("build.svg");
+    for bar in [
+        "bar ok",
+        "bar failed",
+        "bar killed",
+        "killed by SIGKILL",
+        "exit 3 after",
+    ] {
+        assert!(svg.contains(bar), "{bar} in {svg}");
+    }
+    let trace: Value = serde_json::from_str(&draw("build.json")).unwrap();
+    let events = trace["traceEvents"].as_array().unwrap();
+    let slices: Vec<&Value> = events.iter().filter(|event| event["ph"] == "X").collect();
+    assert_eq!(slices.len(), 5);
+    let sleeps = |event: &&&Value| event["name"] == "sleep";
+    assert_eq!(slices.iter().filter(sleeps).count(), 2);
+    for sleep in slices.iter().filter(sleeps) {
+        assert!(sleep["dur"].as_f64() > Some(0.1e6), "{sleep}");
+        assert_eq!(sleep["pid"], slices[0]["args"]["pid"]);
+    }
+    let codes: Vec<_> = slices
+        .iter()
+        .filter_map(|event| event["args"]["exit_code"].as_u64())
+        .collect();
+    assert_eq!(
+        codes.iter().filter(|code| **code == 3).count(),
+        1,
+        "{codes:?}"
+    );
+}
+
+#[test]
+fn a_timeline_that_fails_leaves_the_old_one() {
+    let dir = tempfile::tempdir().unwrap();
+    let file = dir.path().join("build.svg");
+    let link = dir.path().join("link.svg");
+    std::os::unix::fs::symlink(&file, &link).unwrap();
+    let draw = |command: &str| {
+        let to = link.to_str().unwrap();
+        pidlist(&["timeline", "--source", "proc", "-o", to, "--", command])
+    };
+    std::fs::write(&file, "old").unwrap();
+    let files = || std::fs::read_dir(dir.path()).unwrap().count();
+    assert_eq!(draw("/no/such/program").status.code(), Some(2));
+    assert_eq!(std::fs::read_to_string(&file).unwrap(), "old");
+    assert_eq!(files(), 2, "nothing is left beside it");
+    assert!(draw("true").status.success());
+    assert!(std::fs::read_to_string(&file).unwrap().starts_with("<svg"));
+    assert!(link.is_symlink());
+    assert_eq!(files(), 2);
+}
+
+#[test]
+fn a_timeline_goes_to_a_pipe_and_the_rest_to_stderr() {
+    let output = pidlist(&["timeline", "--source", "proc", "--", "echo", "hello"]);
+    assert!(output.status.success(), "{}", stderr(&output));
+    assert!(output.stdout.starts_with(b"<svg"));
+    assert!(output.stdout.ends_with(b"</svg>\n"));
+    let text = stderr(&output);
+    assert!(
+        text.contains("hello") && text.contains("alive on average"),
+        "{text}"
+    );
+}
+
+#[test]
+fn a_timeline_says_what_its_destination_lacks_before_anything_runs() {
+    let dir = tempfile::tempdir().unwrap();
+    let started = dir.path().join("started");
+    for (to, hint) in [
+        ("build.png", "--format"),
+        ("/no/such/dir/build.svg", "/no/such/dir/build.svg"),
+    ] {
+        let output = pidlist(&[
+            "timeline",
+            "-o",
+            to,
+            "--",
+            "touch",
+            started.to_str().unwrap(),
+        ]);
+        assert_eq!(output.status.code(), Some(2));
+        assert!(stderr(&output).contains(hint), "{}", stderr(&output));
+        assert!(!started.exists());
+    }
+}
+
+#[test]
+fn top_without_a_terminal_says_what_else_there_is() {
+    for args in [&["top"][..], &["top", "--json"]] {
+        let output = pidlist(args);
+        assert_eq!(output.status.code(), Some(2));
+        assert!(
+            stderr(&output).contains("pidlist watch --json"),
+            "{}",
+            stderr(&output)
+        );
+        assert!(output.stdout.is_empty());
+    }
+    let output = pidlist(&["top", "--interval", "5ms"]);
+    assert!(
+        stderr(&output).contains("100ms is the shortest"),
+        "{}",
+        stderr(&output)
+    );
+}
+
+#[test]
 fn the_commands_output_does_not_spoil_the_document() {
     let output = pidlist(&["ps", "--json", "--source", "proc", "--", "echo", "hello"]);
     assert!(json(&output)["processes"].is_array());
@@ -380,7 +511,7 @@ fn without_the_module_it_says_what_to_do() {
         vec!["clear"],
         vec!["follow"],
         vec!["follow", "on"],
-        vec!["stats"],
+        vec!["stats", "-l", "default"],
         vec!["stats", "--all"],
         vec!["lists"],
         vec!["create", "web"],
@@ -601,4 +732,74 @@ fn usage_errors_exit_with_2() {
     ] {
         assert_eq!(pidlist(&args).status.code(), Some(2), "{args:?}");
     }
+}
+
+#[test]
+fn config_says_what_is_wrong_and_shows_what_holds() {
+    let directory = tempfile::tempdir().unwrap();
+    let good = directory.path().join("good.toml");
+    let bad = directory.path().join("bad.toml");
+    std::fs::write(&good, "poll-interval = '2s'\n").unwrap();
+    std::fs::write(&bad, "poll_interval = '2s'\nmode = 1\n").unwrap();
+    let (good, bad) = (good.to_str().unwrap(), bad.to_str().unwrap());
+
+    let output = pidlist(&["config", "check", good]);
+    assert!(output.status.success(), "{}", stderr(&output));
+    let output = pidlist(&["config", "check", bad]);
+    assert_eq!(output.status.code(), Some(1));
+    let said = String::from_utf8(output.stdout).unwrap();
+    let place = format!("{bad}:1:1: found \"poll_interval");
+    assert!(said.starts_with(&place), "{said}");
+    assert!(said.contains("did you mean poll-interval?"), "{said}");
+    assert!(
+        said.contains(":2:8: mode: found 1, expected both, events or poll"),
+        "{said}"
+    );
+    let wrong = json(&pidlist(&["config", "check", "--json", bad]))["wrong"].clone();
+    assert_eq!(wrong[1]["origin"]["line"], 2);
+    assert_eq!(wrong[1]["key"], "mode");
+    let output = pidlist(&["config", "check", "/nowhere"]);
+    assert_eq!(
+        output.status.code(),
+        Some(2),
+        "that is not wrong, but unknown"
+    );
+
+    let output = Command::new(env!("CARGO_BIN_EXE_pidlist"))
+        .args([
+            "config",
+            "show",
+            "--json",
+            "--config",
+            good,
+            "--keep-exited",
+            "3s",
+            "--mode",
+            "poll",
+        ])
+        .env("PIDLIST_MODE", "events")
+        .output()
+        .unwrap();
+    let shown = json(&output);
+    let setting = |key: &str| {
+        let mut settings = shown.as_array().unwrap().iter();
+        settings
+            .find(|setting| setting["key"] == key)
+            .unwrap()
+            .clone()
+    };
+    assert_eq!(setting("poll-interval")["value"], "2s");
+    assert_eq!(setting("poll-interval")["from"]["path"], good);
+    assert_eq!(
+        setting("keep-exited")["from"],
+        serde_json::json!({"kind": "flag", "name": "keep-exited"})
+    );
+    assert_eq!(setting("mode")["value"], "events");
+    assert_eq!(setting("mode")["from"]["name"], "PIDLIST_MODE");
+    assert_eq!(setting("socket")["from"]["kind"], "default");
+
+    // What is shown is a file of settings.
+    let output = pidlist(&["config", "show", "--config", good]);
+    std::fs::write(bad, output.stdout).unwrap();
+    assert!(pidlist(&["config", "check", bad]).status.success());
 }

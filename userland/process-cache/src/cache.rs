@@ -16,43 +16,23 @@ use hashbrown::HashMap;
 use hashbrown::hash_map::Entry as MapEntry;
 use slotmap::{SlotMap, new_key_type};
 
-use crate::{Exit, Image, Key, Precision, Process, Sighting};
+use crate::subscription::{Change, What};
+use crate::view::{Publisher, Reader, is_still_parent};
+use crate::{Exit, Image, Key, Precision, Process, Settings, Sighting};
 
 #[cfg(test)]
 mod model;
 #[cfg(test)]
 mod tests;
 
-new_key_type! { struct Slot; }
+new_key_type! { pub(crate) struct Slot; }
 
-/// Bytes that the maps and queues hold for a process, beside its slot: an estimate from above.
-const INDEX_BYTES: usize = 160;
+/// Bytes that the maps and queues, snapshots and the allocator's rounding take for a process, beside
+/// its slot: from above, so that the bound holds for what `cache.churn.rss` measures.
+const INDEX_BYTES: usize = 320;
 
-/// Bounds of a [`Cache`].
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Settings {
-    /// How long a process stays after its exit, nanoseconds; `None` for as long as the other bounds
-    /// allow.
-    pub keep_exited_ns: Option<u64>,
-    /// Most processes, living and dead. The living are kept even beyond it.
-    pub max_processes: usize,
-    /// Most bytes, by an estimate that counts shared arguments once for each sharer. The living are
-    /// kept even beyond it.
-    pub max_bytes: usize,
-    /// Most keys remembered of processes that were evicted, 40 bytes each.
-    pub tombstones: usize,
-}
-
-impl Default for Settings {
-    fn default() -> Self {
-        Self {
-            keep_exited_ns: Some(5_000_000_000),
-            max_processes: 1 << 18,
-            max_bytes: 48 << 20,
-            tombstones: 1 << 16,
-        }
-    }
-}
+/// Most changes that wait to be published.
+const BATCH_MAX: usize = 4096;
 
 /// What an event did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -92,6 +72,8 @@ impl Repair {
 
 /// What a [`Cache`] has seen and done. They only grow.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(feature = "serde", serde(default))]
 pub struct Counters {
     /// Forks told.
     pub forks: u64,
@@ -121,8 +103,12 @@ pub struct Counters {
     pub revived: u64,
     /// Dead processes evicted because their time was over.
     pub expired: u64,
-    /// Dead processes evicted before their time, because a bound was reached.
-    pub evicted: u64,
+    /// Dead processes evicted before their time, because there were too many.
+    pub evicted_by_number: u64,
+    /// Dead processes evicted before their time, because they took too many bytes.
+    pub evicted_by_bytes: u64,
+    /// Audits that found something wrong.
+    pub audits_failed: u64,
 }
 
 impl Counters {
@@ -131,13 +117,18 @@ impl Counters {
     pub fn lost(&self) -> u64 {
         self.forks_lost + self.execs_lost + self.exits_lost
     }
+
+    /// Dead processes evicted before their time.
+    #[must_use]
+    pub fn evicted(&self) -> u64 {
+        self.evicted_by_number + self.evicted_by_bytes
+    }
 }
 
 #[derive(Debug)]
 struct Entry {
-    process: Process,
-    /// Whose child it is listed as.
-    lineage: Option<Key>,
+    /// Readers may hold it, too: a change then makes a copy.
+    process: Arc<Process>,
     next_sibling: Option<Slot>,
     previous_sibling: Option<Slot>,
     /// Processes that had this pid before and after.
@@ -153,6 +144,10 @@ struct Entry {
     /// A walk ended it, and its exit event may still come: a process has no thread left a moment
     /// before it is told of.
     ended_by_walk: bool,
+    /// It has changed since the last snapshot.
+    dirty: bool,
+    /// It is in the last snapshot.
+    shown: bool,
     /// Its share of [`Cache::bytes`].
     bytes: usize,
 }
@@ -168,13 +163,11 @@ struct Tombstone {
 pub struct Cache {
     settings: Settings,
     entries: SlotMap<Slot, Entry>,
-    by_key: HashMap<Key, Slot>,
     /// The newest process of each pid.
     by_pid: HashMap<u32, Slot>,
     /// The youngest-listed child of each lineage.
     first_child: HashMap<Key, Slot>,
-    /// The dead, in the order in which their exits were noticed: a slot, its death, and when.
-    dead: VecDeque<(Slot, u64, u64)>,
+    dead: [Dead; 2],
     deaths: u64,
     alive: usize,
     bytes: usize,
@@ -184,7 +177,17 @@ pub struct Cache {
     horizon_ns: u64,
     needs_repair: bool,
     counters: Counters,
+    /// Nobody pays for snapshots before there is a reader.
+    publisher: Option<Publisher>,
+    /// Those to put into the next snapshot; some may be gone again.
+    dirty: Vec<Slot>,
+    /// Those to leave out of it.
+    removed: Vec<Key>,
 }
+
+/// The dead of one class, in the order in which their exits were noticed: a slot, its death, and
+/// when.
+type Dead = VecDeque<(Slot, u64, u64)>;
 
 impl Default for Cache {
     fn default() -> Self {
@@ -199,10 +202,9 @@ impl Cache {
         Self {
             settings,
             entries: SlotMap::with_key(),
-            by_key: HashMap::new(),
             by_pid: HashMap::new(),
             first_child: HashMap::new(),
-            dead: VecDeque::new(),
+            dead: Default::default(),
             deaths: 0,
             alive: 0,
             bytes: 0,
@@ -211,7 +213,15 @@ impl Cache {
             horizon_ns: 0,
             needs_repair: false,
             counters: Counters::default(),
+            publisher: None,
+            dirty: Vec::new(),
+            removed: Vec::new(),
         }
+    }
+
+    /// Other bounds from now on. They are kept from the next event or [`expire`](Self::expire) on.
+    pub fn set_settings(&mut self, settings: Settings) {
+        self.settings = settings;
     }
 
     // ---- events
@@ -221,10 +231,11 @@ impl Cache {
         self.counters.forks += 1;
         let outcome = if let Some(slot) = self.find(child.key, child.precision) {
             self.rekey(slot, child);
-            let process = &mut self.entries[slot].process;
+            let process = &self.entries[slot].process;
             if process.parent_at_fork.is_some() || process.forker.is_some() {
                 return Outcome::Known;
             }
+            let process = self.change(slot);
             process.parent_at_fork = child.parent;
             process.forker = forker;
             if std::mem::take(&mut self.entries[slot].ahead) {
@@ -242,14 +253,14 @@ impl Cache {
                 .and_then(|key| self.find(key, child.precision))
                 .and_then(|slot| self.entries[slot].process.image.clone());
             let slot = self.insert(child, time_ns);
-            let process = &mut self.entries[slot].process;
+            let process = self.change(slot);
             process.parent_at_fork = child.parent;
             process.forker = forker;
             process.image = image;
             self.account(slot);
             Outcome::Applied
         };
-        self.shrink();
+        self.changed(time_ns, What::Forked, child.key);
         outcome
     }
 
@@ -267,16 +278,17 @@ impl Cache {
                 self.insert(process, time_ns)
             }
         };
-        let known = &mut self.entries[slot].process;
+        let known = &self.entries[slot].process;
         if known.exec_ns.is_some_and(|latest| latest >= time_ns) {
             return Outcome::Known;
         }
+        let known = self.change(slot);
         known.execs += 1;
         known.exec_ns = Some(time_ns);
         known.image = Some(Arc::new(image));
         self.see(slot, process, time_ns);
         self.account(slot);
-        self.shrink();
+        self.changed(time_ns, What::Executed, process.key);
         Outcome::Applied
     }
 
@@ -311,8 +323,19 @@ impl Cache {
                 );
             }
         }
-        self.shrink();
+        self.changed(time_ns, What::Exited, process.key);
         Outcome::Applied
+    }
+
+    /// Something is known to be wrong: a walk should be merged.
+    pub fn ask_for_repair(&mut self) {
+        self.needs_repair = true;
+    }
+
+    /// An audit has found something wrong: a walk should be merged.
+    pub fn on_audit_failed(&mut self) {
+        self.counters.audits_failed += 1;
+        self.needs_repair = true;
     }
 
     /// So many events of each kind are known to be lost.
@@ -331,12 +354,17 @@ impl Cache {
     pub fn preload(&mut self, seen: &Sighting, seen_ns: u64) -> Outcome {
         let mut repair = Repair::default();
         self.take_in(seen, seen_ns, seen_ns, &mut repair);
-        self.shrink();
-        if repair.is_empty() {
-            Outcome::Known
-        } else {
-            Outcome::Applied
-        }
+        let key = seen.key;
+        let changes = [
+            (What::Found, repair.added),
+            (What::Gone, repair.ended),
+            (What::Revived, repair.revived),
+        ];
+        let Some((what, _)) = changes.iter().find(|(_, keys)| !keys.is_empty()) else {
+            return Outcome::Known;
+        };
+        self.changed(seen_ns, *what, key);
+        Outcome::Applied
     }
 
     /// Takes in a whole walk over all processes that began at `began_ns`; it is now `now_ns`.
@@ -392,9 +420,9 @@ impl Cache {
         let Some(slot) = self.find(key, Precision::Nanosecond) else {
             return;
         };
-        let process = &mut self.entries[slot].process;
+        let process = &self.entries[slot].process;
         if process.execs == 0 && process.image.as_deref() != Some(&image) {
-            process.image = Some(Arc::new(image));
+            self.change(slot).image = Some(Arc::new(image));
             self.account(slot);
             self.shrink();
         }
@@ -404,22 +432,66 @@ impl Cache {
 
     /// Lets the dead go whose time is over at `now_ns`.
     pub fn expire(&mut self, now_ns: u64) {
-        let Some(keep) = self.settings.keep_exited_ns else {
-            return;
-        };
-        while let Some(&(slot, death, noticed_ns)) = self.dead.front() {
-            let valid = self
-                .entries
-                .get(slot)
-                .is_some_and(|entry| entry.death == death);
-            if valid && noticed_ns.saturating_add(keep) > now_ns {
-                break;
-            }
-            self.dead.pop_front();
-            if valid {
+        for class in 0..self.dead.len() {
+            while let Some((slot, over_ns)) = self.first_dead(class)
+                && over_ns <= now_ns
+            {
+                self.dead[class].pop_front();
                 self.counters.expired += 1;
                 self.evict(slot);
             }
+        }
+    }
+
+    // ---- readers
+
+    /// What reads this cache from other threads, by the snapshots that [`publish`](Self::publish)
+    /// makes. The first call publishes one.
+    pub fn reader(&mut self) -> Reader {
+        if let Some(publisher) = &self.publisher {
+            return publisher.reader();
+        }
+        let publisher = Publisher::default();
+        let reader = publisher.reader();
+        self.publisher = Some(publisher);
+        for slot in self.entries.keys().collect::<Vec<_>>() {
+            self.mark(slot);
+        }
+        self.publish(0);
+        reader
+    }
+
+    /// Shows readers the cache as it is, at `now_ns`. Costs as much as has changed since the last
+    /// time.
+    ///
+    /// Done unasked where much has changed, so that what changed takes bounded memory.
+    pub fn publish(&mut self, now_ns: u64) {
+        let Some(publisher) = &mut self.publisher else {
+            return;
+        };
+        for key in self.removed.drain(..) {
+            publisher.remove(key);
+        }
+        for slot in self.dirty.drain(..) {
+            if let Some(entry) = self.entries.get_mut(slot) {
+                entry.dirty = false;
+                entry.shown = true;
+                publisher.put(&entry.process);
+            }
+        }
+        publisher.publish(self.alive, self.counters, now_ns);
+    }
+
+    /// Tells subscribers of what a walk has corrected.
+    ///
+    /// Events tell them on their own; a walk does not, because what the processes run has still to be
+    /// read ([`set_image`](Self::set_image)).
+    pub fn announce(&self, change: &Change) {
+        if let Some(publisher) = &self.publisher
+            && publisher.is_heard()
+            && let Some(slot) = self.find(change.key, Precision::Nanosecond)
+        {
+            publisher.tell(change, &self.entries[slot].process);
         }
     }
 
@@ -428,9 +500,8 @@ impl Cache {
     /// The process of that key.
     #[must_use]
     pub fn get(&self, key: Key) -> Option<&Process> {
-        self.by_key
-            .get(&key)
-            .map(|slot| &self.entries[*slot].process)
+        self.find(key, Precision::Nanosecond)
+            .map(|slot| &*self.entries[slot].process)
     }
 
     /// The newest process of that pid: the living one, if there is one.
@@ -438,7 +509,17 @@ impl Cache {
     pub fn by_pid(&self, pid: u32) -> Option<&Process> {
         self.by_pid
             .get(&pid)
-            .map(|slot| &self.entries[*slot].process)
+            .map(|slot| &*self.entries[*slot].process)
+    }
+
+    /// The process that had that pid at `time_ns`, if it is known: what goes with an event that names
+    /// but a pid.
+    #[must_use]
+    pub fn living_at(&self, pid: u32, time_ns: u64) -> Option<Key> {
+        let newest = self.by_pid.get(&pid).copied();
+        std::iter::successors(newest, |slot| self.entries[*slot].older)
+            .map(|slot| self.entries[slot].process.key())
+            .find(|key| key.start_ns <= time_ns)
     }
 
     /// The parent that a process has now, or had when it exited; `None` if that is not known.
@@ -450,23 +531,14 @@ impl Cache {
         let key = process.seen.parent?;
         let slot = self.find(key, process.seen.precision)?;
         let parent = &self.entries[slot].process;
-        let still = match (parent.exit, process.exit) {
-            (None, _) => true,
-            (Some(_), None) => false,
-            (Some(parent), Some(own)) => {
-                parent.time_ns.unwrap_or(parent.noticed_ns) >= own.time_ns.unwrap_or(own.noticed_ns)
-            }
-        };
-        still.then(|| parent.key())
+        is_still_parent(parent, process).then(|| parent.key())
     }
 
     /// Whose child a process is listed as: of its parent at fork, or else of the first parent seen.
     /// That process may be unknown.
     #[must_use]
     pub fn lineage(&self, key: Key) -> Option<Key> {
-        self.by_key
-            .get(&key)
-            .and_then(|slot| self.entries[*slot].lineage)
+        self.get(key)?.lineage
     }
 
     /// The processes whose [lineage](Self::lineage) is `key`, known or not, the last found first.
@@ -475,7 +547,7 @@ impl Cache {
         std::iter::from_fn(move || {
             let entry = &self.entries[next?];
             next = entry.next_sibling;
-            Some(&entry.process)
+            Some(&*entry.process)
         })
     }
 
@@ -494,7 +566,7 @@ impl Cache {
 
     /// Every process, living and dead, in no particular order.
     pub fn iter(&self) -> impl Iterator<Item = &Process> {
-        self.entries.values().map(|entry| &entry.process)
+        self.entries.values().map(|entry| &*entry.process)
     }
 
     /// How many there are, living and dead.
@@ -535,13 +607,12 @@ impl Cache {
 
     // ---- inside
 
+    pub(crate) fn process(&self, slot: Slot) -> &Process {
+        &self.entries[slot].process
+    }
+
     /// The entry of a key that may be known with another precision.
-    fn find(&self, key: Key, precision: Precision) -> Option<Slot> {
-        if precision == Precision::Nanosecond
-            && let Some(slot) = self.by_key.get(&key)
-        {
-            return Some(*slot);
-        }
+    pub(crate) fn find(&self, key: Key, precision: Precision) -> Option<Slot> {
         let mut next = self.by_pid.get(&key.tgid).copied();
         while let Some(slot) = next {
             let entry = &self.entries[slot];
@@ -582,8 +653,7 @@ impl Cache {
     fn insert(&mut self, seen: &Sighting, seen_ns: u64) -> Slot {
         let key = seen.key;
         let slot = self.entries.insert(Entry {
-            process: Process::new(*seen, seen_ns),
-            lineage: None,
+            process: Arc::new(Process::new(seen.clone(), seen_ns)),
             next_sibling: None,
             previous_sibling: None,
             older: None,
@@ -592,10 +662,11 @@ impl Cache {
             walk: 0,
             ahead: false,
             ended_by_walk: false,
+            dirty: false,
+            shown: false,
             bytes: 0,
         });
         self.alive += 1;
-        self.by_key.insert(key, slot);
 
         // The chain of this pid, newest first.
         let mut newer = None;
@@ -622,6 +693,7 @@ impl Cache {
             && self.entries[ended].process.is_alive()
         {
             self.count_ended(ended);
+            let key = self.entries[ended].process.key();
             self.end(
                 ended,
                 Exit {
@@ -631,6 +703,11 @@ impl Cache {
                     observed: false,
                 },
             );
+            self.announce(&Change {
+                time_ns: seen_ns,
+                what: What::Gone,
+                key,
+            });
         }
 
         self.set_lineage(slot, seen.parent);
@@ -655,7 +732,7 @@ impl Cache {
                     && exit.noticed_ns < seen_ns
                     && is_newest
                 {
-                    self.entries[slot].process.exit = None;
+                    self.change(slot).exit = None;
                     self.entries[slot].death = 0;
                     self.entries[slot].ended_by_walk = false;
                     self.alive += 1;
@@ -708,23 +785,17 @@ impl Cache {
 
     /// Updates what is known of a process, unless something newer is.
     fn see(&mut self, slot: Slot, seen: &Sighting, seen_ns: u64) {
-        let process = &mut self.entries[slot].process;
-        if process.seen_ns > seen_ns {
+        if self.entries[slot].process.seen_ns > seen_ns {
             return;
         }
-        let exact = process.seen;
-        process.seen = *seen;
+        let process = self.change(slot);
+        process.seen.renew(seen);
         process.seen_ns = seen_ns;
-        if seen.precision == Precision::Tick && exact.precision == Precision::Nanosecond {
-            process.seen.key = exact.key;
-            process.seen.precision = Precision::Nanosecond;
+        // Whose child it is cannot become better known; most events end here.
+        let settled = process.lineage.is_some() && process.lineage == process.parent_at_fork;
+        if !(settled && seen.precision == Precision::Nanosecond) {
+            self.adopt(slot, seen);
         }
-        // What one source cannot tell, another may have told.
-        process.seen.cgroup_id = seen.cgroup_id.or(exact.cgroup_id);
-        process.seen.pid_ns = seen.pid_ns.or(exact.pid_ns);
-        process.seen.ns_tgid = seen.ns_tgid.or(exact.ns_tgid);
-        process.seen.usage.maxrss_kib = seen.usage.maxrss_kib.max(exact.usage.maxrss_kib);
-        self.adopt(slot, seen);
     }
 
     /// Gives a process the parent that it is seen with, and a lineage if it has none.
@@ -734,35 +805,38 @@ impl Cache {
             .find(parent, seen.precision)
             .map(|slot| self.entries[slot].process.key());
         let parent = known.unwrap_or(parent);
-        let entry = &mut self.entries[slot];
-        if entry.process.seen.parent == seen.parent {
-            entry.process.seen.parent = Some(parent);
+        let process = &self.entries[slot].process;
+        let guessed = process.parent_at_fork.is_none();
+        let orphan = process.lineage.is_none() || (guessed && process.lineage == seen.parent);
+        if process.seen.parent == seen.parent && seen.parent != Some(parent) {
+            self.change(slot).seen.parent = Some(parent);
         }
-        let guessed = entry.process.parent_at_fork.is_none();
-        if entry.lineage.is_none() || (guessed && entry.lineage == seen.parent) {
+        if orphan {
             self.set_lineage(slot, Some(parent));
         }
     }
 
     /// Learns the nanoseconds of a process that was known by a tick.
     fn rekey(&mut self, slot: Slot, seen: &Sighting) {
-        let process = &mut self.entries[slot].process;
+        let entry = &mut self.entries[slot];
         if seen.precision != Precision::Nanosecond
-            || process.seen.precision == Precision::Nanosecond
+            || entry.process.seen.precision == Precision::Nanosecond
         {
             return;
         }
-        let old = process.key();
+        let old = entry.process.key();
+        if std::mem::take(&mut entry.shown) {
+            self.removed.push(old);
+        }
+        let process = self.change(slot);
         process.seen.key = seen.key;
         process.seen.precision = Precision::Nanosecond;
         if old == seen.key {
             return;
         }
-        self.by_key.remove(&old);
-        self.by_key.insert(seen.key, slot);
         let children: Vec<Slot> = self.child_slots(old);
         for child in children {
-            let process = &mut self.entries[child].process;
+            let process = self.change(child);
             if process.seen.parent == Some(old) {
                 process.seen.parent = Some(seen.key);
             }
@@ -781,11 +855,11 @@ impl Cache {
     /// Moves a process to the children of `lineage`.
     fn set_lineage(&mut self, slot: Slot, lineage: Option<Key>) {
         let lineage = lineage.filter(|key| *key != self.entries[slot].process.key());
-        if self.entries[slot].lineage == lineage {
+        if self.entries[slot].process.lineage == lineage {
             return;
         }
         self.unlink_lineage(slot);
-        self.entries[slot].lineage = lineage;
+        self.change(slot).lineage = lineage;
         if let Some(key) = lineage {
             match self.first_child.entry(key) {
                 MapEntry::Occupied(mut first) => {
@@ -802,7 +876,7 @@ impl Cache {
 
     fn unlink_lineage(&mut self, slot: Slot) {
         let entry = &mut self.entries[slot];
-        let Some(key) = entry.lineage.take() else {
+        let Some(key) = entry.process.lineage else {
             return;
         };
         let (previous, next) = (entry.previous_sibling.take(), entry.next_sibling.take());
@@ -822,40 +896,99 @@ impl Cache {
 
     /// Marks a process as dead, or corrects how it died.
     fn end(&mut self, slot: Slot, exit: Exit) {
-        let entry = &mut self.entries[slot];
-        let lived = entry.process.exit.replace(exit).is_none();
+        let process = self.change(slot);
+        let lived = process.exit.replace(exit).is_none();
         if lived {
+            let class = usize::from(!self.is_short_lived(slot));
             self.alive -= 1;
             self.deaths += 1;
-            entry.death = self.deaths;
-            self.dead.push_back((slot, self.deaths, exit.noticed_ns));
+            self.entries[slot].death = self.deaths;
+            self.dead[class].push_back((slot, self.deaths, exit.noticed_ns));
+        }
+    }
+
+    /// After an event: tells of it, and keeps to the bounds.
+    fn changed(&mut self, time_ns: u64, what: What, key: Key) {
+        self.announce(&Change { time_ns, what, key });
+        self.shrink();
+        if self.dirty.len() + self.removed.len() >= BATCH_MAX {
+            self.publish(time_ns);
+        }
+    }
+
+    /// Whether a dead process lived no longer than that is called.
+    fn is_short_lived(&self, slot: Slot) -> bool {
+        let process = &self.entries[slot].process;
+        let died_ns = process
+            .exit
+            .map_or(u64::MAX, |exit| exit.time_ns.unwrap_or(exit.noticed_ns));
+        died_ns.saturating_sub(process.key().start_ns) <= self.settings.short_lived_ns
+    }
+
+    /// A process, to be changed.
+    pub(crate) fn change(&mut self, slot: Slot) -> &mut Process {
+        self.mark(slot);
+        Arc::make_mut(&mut self.entries[slot].process)
+    }
+
+    /// Has a process in the next snapshot.
+    fn mark(&mut self, slot: Slot) {
+        let dirty = &mut self.entries[slot].dirty;
+        if self.publisher.is_some() && !std::mem::replace(dirty, true) {
+            self.dirty.push(slot);
         }
     }
 
     /// Brings the count of bytes up to date with what the entry holds.
-    fn account(&mut self, slot: Slot) {
+    pub(crate) fn account(&mut self, slot: Slot) {
         let entry = &mut self.entries[slot];
-        let bytes = size_of::<Entry>() + INDEX_BYTES + entry.process.heap_bytes();
+        let bytes =
+            size_of::<Entry>() + INDEX_BYTES + size_of::<Process>() + entry.process.heap_bytes();
         self.bytes = self.bytes - entry.bytes + bytes;
         entry.bytes = bytes;
     }
 
-    /// Evicts the dead, the first to die first, until the bounds are kept or nobody dead is left.
-    fn shrink(&mut self) {
-        while self.entries.len() > self.settings.max_processes
-            || self.bytes > self.settings.max_bytes
-        {
-            let Some((slot, death, _)) = self.dead.pop_front() else {
+    /// The first of the dead of a class, and when its time is over.
+    fn first_dead(&mut self, class: usize) -> Option<(Slot, u64)> {
+        let keep = match class {
+            0 => self.settings.keep_short_lived_ns,
+            _ => self.settings.keep_exited_ns,
+        };
+        while let Some(&(slot, death, noticed_ns)) = self.dead[class].front() {
+            let entry = self.entries.get(slot);
+            if entry.is_some_and(|entry| entry.death == death) {
+                return Some((
+                    slot,
+                    keep.map_or(u64::MAX, |keep| noticed_ns.saturating_add(keep)),
+                ));
+            }
+            // It lives again, or its place in the queue is another.
+            self.dead[class].pop_front();
+        }
+        None
+    }
+
+    /// Evicts the dead, whose time is over first, until the bounds are kept or nobody dead is left.
+    pub(crate) fn shrink(&mut self) {
+        loop {
+            let by_number = self.entries.len() > self.settings.max_processes;
+            if !by_number && self.bytes <= self.settings.max_bytes {
+                return;
+            }
+            let firsts = [self.first_dead(0), self.first_dead(1)];
+            let first = (0..firsts.len())
+                .filter_map(|class| firsts[class].map(|(slot, over_ns)| (over_ns, class, slot)))
+                .min_by_key(|(over_ns, ..)| *over_ns);
+            let Some((_, class, slot)) = first else {
                 return;
             };
-            if self
-                .entries
-                .get(slot)
-                .is_some_and(|entry| entry.death == death)
-            {
-                self.counters.evicted += 1;
-                self.evict(slot);
+            self.dead[class].pop_front();
+            if by_number {
+                self.counters.evicted_by_number += 1;
+            } else {
+                self.counters.evicted_by_bytes += 1;
             }
+            self.evict(slot);
         }
     }
 
@@ -867,7 +1000,9 @@ impl Cache {
         };
         let key = entry.process.key();
         self.bytes -= entry.bytes;
-        self.by_key.remove(&key);
+        if entry.shown {
+            self.removed.push(key);
+        }
         if let Some(older) = entry.older {
             self.entries[older].newer = entry.newer;
         }
@@ -914,8 +1049,8 @@ impl Cache {
             let key = process.key();
             alive += usize::from(process.is_alive());
             bytes += entry.bytes;
-            listed += usize::from(entry.lineage.is_some());
-            if self.by_key.get(&key) != Some(&slot) {
+            listed += usize::from(process.lineage.is_some());
+            if self.find(key, Precision::Nanosecond) != Some(slot) {
                 return Err(format!("{key:?} is not found by its key"));
             }
             if process.is_alive() && self.by_pid.get(&key.tgid) != Some(&slot) {
@@ -930,10 +1065,10 @@ impl Cache {
             {
                 return Err(format!("{key:?} is not the successor of its predecessor"));
             }
-            if entry.lineage == Some(key) {
+            if process.lineage == Some(key) {
                 return Err(format!("{key:?} is its own child"));
             }
-            if let Some(lineage) = entry.lineage
+            if let Some(lineage) = process.lineage
                 && !self.child_slots(lineage).contains(&slot)
             {
                 return Err(format!("{key:?} is not among the children of {lineage:?}"));
@@ -955,7 +1090,6 @@ impl Cache {
             ("alive", alive, self.alive),
             ("bytes", bytes, self.bytes),
             ("children", children, listed),
-            ("by key", self.by_key.len(), self.entries.len()),
             ("by pid", chained, self.entries.len()),
             ("tombs", self.tombs.len(), self.tomb_order.len()),
         ] {

@@ -10,6 +10,7 @@ pub const TICK_NS: u64 = 10_000_000;
 
 /// Names a process for as long as this boot lasts: pids are reused, a pid with its start time is not.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Key {
     /// Start of the thread group, nanoseconds of `CLOCK_BOOTTIME`.
     pub start_ns: u64,
@@ -19,6 +20,7 @@ pub struct Key {
 
 /// How well a [`Key::start_ns`] is known.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub enum Precision {
     /// As the kernel holds it.
     Nanosecond,

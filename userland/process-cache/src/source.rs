@@ -3,7 +3,7 @@
 use std::io;
 use std::os::fd::BorrowedFd;
 
-use crate::{Image, Key, ProcSource, Sighting, bpf_source};
+use crate::{Image, Key, ProcSource, Redact, Sighting, bpf_source};
 
 /// A source failed.
 #[derive(Debug, thiserror::Error)]
@@ -110,6 +110,27 @@ pub enum Want {
     Proc,
 }
 
+/// What is recorded beyond what always is.
+#[derive(Clone, Debug)]
+pub struct Capture {
+    /// The environment at each exec, without these values; `None`: no environment.
+    pub environment: Option<Redact>,
+    /// Most bytes kept of a process's arguments, up to [`ARGS_MAX`](pidlist_abi::record::ARGS_MAX).
+    pub args_max: usize,
+    /// Bytes of the ring that events come by, a power of two.
+    pub ring_bytes: u32,
+}
+
+impl Default for Capture {
+    fn default() -> Self {
+        Self {
+            environment: None,
+            args_max: pidlist_abi::record::ARGS_MAX,
+            ring_bytes: pidlist_bpf::Options::default().ring_bytes,
+        }
+    }
+}
+
 /// Which source is used.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
@@ -127,6 +148,9 @@ pub struct Sources {
     pub tasks: Box<dyn TaskSource>,
     /// What happens, attached already.
     pub events: Option<Box<dyn EventSource>>,
+    /// `/proc`, for what the others leave out. It counts together with the `/proc` of
+    /// [`tasks`](Self::tasks), if that is what they are.
+    pub proc: ProcSource,
     /// Why a better source could not be had.
     pub refused: Option<SourceError>,
 }
@@ -137,20 +161,32 @@ pub struct Sources {
 ///
 /// [`Want::Bpf`] is not to be had.
 pub fn open(want: Want, with_events: bool) -> Result<Sources, SourceError> {
+    open_with(want, with_events, &Capture::default())
+}
+
+/// Like [`open`], and says what is to be recorded.
+///
+/// # Errors
+///
+/// [`Want::Bpf`] is not to be had.
+pub fn open_with(want: Want, with_events: bool, capture: &Capture) -> Result<Sources, SourceError> {
+    let proc_source = ProcSource::default().capturing(capture.clone());
     let proc = |refused| Sources {
         kind: Kind::Proc,
-        tasks: Box::new(ProcSource::default()),
+        tasks: Box::new(proc_source.clone()),
         events: None,
+        proc: proc_source.clone(),
         refused,
     };
     if want == Want::Proc {
         return Ok(proc(None));
     }
-    match bpf_source::open(with_events) {
+    match bpf_source::open(with_events, capture) {
         Ok((tasks, events)) => Ok(Sources {
             kind: Kind::Bpf,
             tasks,
             events,
+            proc: proc_source,
             refused: None,
         }),
         Err(error) if want == Want::Best => Ok(proc(Some(error))),

@@ -119,6 +119,31 @@ fn a_task_knows_its_namespace_and_user(programs: &Programs) -> Outcome {
     let task = &record.task;
     let namespace = fs::metadata("/proc/self/ns/pid")?;
     ensure!(u64::from(task.pid_ns) == namespace.ino(), "{task:?}");
+    let status = fs::read_to_string("/proc/self/status")?;
+    let words = |name: &str| -> Vec<&str> {
+        let line = status.lines().find_map(|line| line.strip_prefix(name));
+        line.unwrap_or_default().split_whitespace().collect()
+    };
+    let decimal = |numbers: [u32; 4]| numbers.map(|number| number.to_string());
+    let users = decimal([task.uid, task.euid, task.suid, task.fsuid]);
+    ensure!(users[..] == words("Uid:"), "{task:?}");
+    let groups = decimal([task.gid, task.egid, task.sgid, task.fsgid]);
+    ensure!(groups[..] == words("Gid:"), "{task:?}");
+    let sets = &task.capabilities;
+    for (name, set) in [
+        ("CapInh:", sets.inheritable),
+        ("CapPrm:", sets.permitted),
+        ("CapEff:", sets.effective),
+        ("CapBnd:", sets.bounding),
+        ("CapAmb:", sets.ambient),
+    ] {
+        ensure!(words(name) == [format!("{set:016x}")], "{name} {task:?}");
+    }
+    // It reads the list.
+    ensure!(task.state == 0, "state {:#x}", task.state);
+    let exe = fs::metadata("/proc/self/exe")?;
+    ensure!(task.exe_ino == exe.ino(), "{task:?}");
+    ensure!(task.flags & task_flag::EXE_DELETED == 0, "{task:?}");
     let owner = fs::metadata("/proc/self")?;
     ensure!(
         (task.euid, task.egid) == (owner.uid(), owner.gid()),

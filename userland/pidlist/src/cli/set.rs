@@ -4,6 +4,7 @@ use clap::{Args, ValueEnum};
 use pidlist_pidset::{BYTES_MIN, DEFAULT_LIST, Pids, Word};
 
 use super::value::{list_name, pid, pids, size, word};
+use super::{Ask, SourceChoice};
 
 /// Which list.
 #[derive(Debug, Args)]
@@ -152,12 +153,20 @@ pub struct Follow {
 /// `stats`.
 #[derive(Debug, Args)]
 pub struct Stats {
-    #[command(flatten)]
-    pub of: OneList,
+    /// Of this list alone
+    #[arg(short, long, value_name = "NAME", value_parser = list_name)]
+    pub list: Option<String>,
 
-    /// Every list
+    /// Of every list, and the module
     #[arg(long, conflicts_with = "list")]
     pub all: bool,
+
+    #[command(flatten)]
+    pub ask: Ask,
+
+    /// Where to learn of processes
+    #[arg(long, value_enum, default_value_t = SourceChoice::Auto)]
+    pub source: SourceChoice,
 }
 
 /// `events`.

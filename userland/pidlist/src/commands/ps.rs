@@ -1,195 +1,107 @@
 //! `pidlist ps`.
 
-use std::collections::HashSet;
 use std::io::Write as _;
+use std::sync::Arc;
 
 use comfy_table::{Attribute, Cell, CellAlignment, Color};
-use pidlist_process_cache::{Cache, Process};
-use serde::Serialize;
+use pidlist_process_cache::Process;
 
-use super::set;
-use crate::cli::Ps;
-use crate::filter::Filter;
+use crate::cli::{Ps, Shape};
+use crate::columns::{self, Columns, Row};
 use crate::output::{self, Answer};
-use crate::session::Session;
-use crate::view::{Now, ProcessView, Summary, signal_name};
-
-/// What `ps --json` and `tree --json` print; `tree` nests nothing: `parent_at_fork` tells.
-#[derive(Serialize)]
-struct Document<'a> {
-    processes: Vec<ProcessView<'a>>,
-    summary: Summary,
-}
-
-/// A session that is over, and who is to be shown of it.
-pub struct Picture {
-    pub session: Session,
-    pub now: Now,
-    tracked: Option<HashSet<u32>>,
-}
-
-impl Picture {
-    /// Watches as `ps` and `tree` ask.
-    pub fn take(ps: &Ps, json: bool) -> anyhow::Result<Self> {
-        // Members leave when they die: whoever was one at either end counts.
-        let list = ps.filters.tracked.as_deref();
-        let mut tracked = list.map(set::members).transpose()?;
-        let observe = &ps.observe;
-        let with_events =
-            observe.length.is_some() || observe.until_exit.is_some() || !observe.command.is_empty();
-        let mut session = Session::open(observe.source, with_events)?;
-        if with_events {
-            session.observe(observe, json, false, &mut |_, _| Ok(()))?;
-            if let (Some(list), Some(tracked)) = (list, &mut tracked) {
-                tracked.extend(set::members(list)?);
-            }
-        }
-        Ok(Self {
-            session,
-            now: Now::read(),
-            tracked,
-        })
-    }
-
-    /// Those to show, the oldest first.
-    pub fn processes<'a>(&'a self, ps: &Ps) -> Vec<&'a Process> {
-        let cache = self.session.collector.cache();
-        let command = self.session.command.as_ref().map(|command| command.pid);
-        let filter = Filter::new(
-            &ps.filters,
-            cache,
-            self.now.boottime_ns,
-            self.tracked.as_ref(),
-            command,
-        );
-        let mut shown: Vec<&Process> = cache
-            .iter()
-            .filter(|process| filter.admits(process))
-            .collect();
-        shown.sort_unstable_by_key(|process| process.key());
-        shown
-    }
-
-    pub fn summary(&self) -> Summary {
-        Summary::new(&self.session)
-    }
-
-    /// Prints the JSON document of those processes.
-    pub fn json(&self, shown: &[&Process]) -> anyhow::Result<Answer> {
-        let cache = self.session.collector.cache();
-        output::json(&Document {
-            processes: shown
-                .iter()
-                .map(|process| ProcessView::new(cache, process, self.now))
-                .collect(),
-            summary: self.summary(),
-        })
-    }
-}
+use crate::picture::Picture;
 
 pub fn run(ps: &Ps, json: bool) -> anyhow::Result<Answer> {
-    let picture = Picture::take(ps, json)?;
-    let shown = picture.processes(ps);
+    if asks_for_help(&ps.shape) {
+        return help();
+    }
+    let (mut picture, selection) = Picture::take(&ps.wanted, json)?;
+    let mut shown = picture.select(&selection);
+    arrange(&ps.shape, &mut picture, &mut shown);
     if json {
-        return picture.json(&shown);
+        picture.json(&shown)?;
+    } else {
+        let mut out = output::stdout();
+        print(&mut out, &ps.shape, &mut picture, &shown)?;
+        picture.end(&mut out, &shown, &selection)?;
     }
-    let cache = picture.session.collector.cache();
-    let mut table = output::table(["PID", "PPID", "UID", "AGE", "EXIT", "COMMAND"]);
-    for column in 0..4 {
-        if let Some(column) = table.column_mut(column) {
-            column.set_cell_alignment(CellAlignment::Right);
-        }
-    }
-    for process in &shown {
-        let age = process
-            .lifetime_ns(picture.now.boottime_ns)
-            .map_or("?".into(), output::span);
-        let command = command(process);
-        let (exit, command) = match process.exit {
-            None => (Cell::new(""), Cell::new(command)),
-            Some(_) => (
-                exit_cell(process),
-                Cell::new(command).add_attribute(Attribute::Dim),
-            ),
-        };
-        table.add_row(output::row([
-            Cell::new(process.pid()),
-            Cell::new(parent(cache, process)),
-            Cell::new(process.seen.ids.uid),
-            Cell::new(age),
-            exit,
-            command,
-        ]));
-    }
+    Ok(Answer::from(
+        ps.wanted.filters.pids.is_empty() || !shown.is_empty(),
+    ))
+}
+
+/// `-o help`.
+pub fn asks_for_help(shape: &Shape) -> bool {
+    let columns = shape.columns.as_ref();
+    columns.is_some_and(|columns| columns.0.is_empty())
+}
+
+/// Lists the columns.
+pub fn help() -> anyhow::Result<Answer> {
     let mut out = output::stdout();
-    output::print_table(&mut out, &table)?;
-    writeln!(out, "{} shown of {}", shown.len(), picture.summary().line())?;
+    out.write_all(columns::help().as_bytes())?;
     out.flush()?;
     Ok(Answer::Yes)
 }
 
-/// The parent of now, or else the one at fork; `?` if neither is known.
-fn parent(cache: &Cache, process: &Process) -> String {
-    let parent = cache.parent(process).or(process.parent_at_fork);
-    match parent {
-        Some(parent) => parent.tgid.to_string(),
-        // Init and kthreadd have none.
-        None if process.pid() <= 2 => "-".into(),
-        None => "?".into(),
+/// Sorts as asked.
+pub fn arrange(shape: &Shape, picture: &mut Picture, shown: &mut Vec<Arc<Process>>) {
+    if let Some(order) = shape.sort {
+        let mut sorted: Vec<&Process> = shown.iter().map(|process| &**process).collect();
+        order.sort(
+            &mut sorted,
+            &picture.snapshot,
+            picture.now,
+            &mut picture.names,
+        );
+        let keys: Vec<_> = sorted.iter().map(|process| process.key()).collect();
+        *shown = keys
+            .into_iter()
+            .filter_map(|key| picture.snapshot.get(key).cloned())
+            .collect();
     }
 }
 
-fn exit_cell(process: &Process) -> Cell {
-    let cell = Cell::new(exit(process));
-    match process.exit.and_then(|exit| exit.status) {
-        Some(0) => cell.fg(Color::Green),
-        Some(_) => cell.fg(Color::Red),
-        None => cell.fg(Color::Yellow),
-    }
-}
-
-/// How it exited: a code, a signal, or `gone` if nobody saw it.
-pub fn exit(process: &Process) -> String {
-    let Some(exit) = process.exit else {
-        return String::new();
-    };
-    match (exit.code(), exit.signal()) {
-        (Some(code), _) => code.to_string(),
-        (None, Some(signal)) => {
-            signal_name(signal).map_or_else(|| format!("signal {signal}"), str::to_owned)
-        }
-        (None, None) => "gone".into(),
-    }
-}
-
-/// Arguments as far as known; a kernel thread in brackets, a bare name in parentheses.
-pub fn command(process: &Process) -> String {
-    let comm = || output::text(process.comm());
-    if process.seen.kthread {
-        return format!("[{}]", comm());
-    }
-    let Some(image) = process
-        .image
-        .as_deref()
-        .filter(|image| !image.block.is_empty())
-    else {
-        return format!("({})", comm());
-    };
-    let mut line = String::new();
-    for arg in image.args() {
-        if !line.is_empty() {
-            line.push(' ');
-        }
-        if arg.is_empty() || arg.contains(&b' ') {
-            line.push('\'');
-            line.push_str(&output::text(arg));
-            line.push('\'');
-        } else {
-            line.push_str(&output::text(arg));
+/// Prints the table.
+pub fn print(
+    out: &mut impl std::io::Write,
+    shape: &Shape,
+    picture: &mut Picture,
+    shown: &[Arc<Process>],
+) -> std::io::Result<()> {
+    let columns = shape.columns.clone().unwrap_or_else(|| {
+        let has_exited = shown.iter().any(|process| !process.is_alive());
+        let Columns(mut columns) = Columns::default();
+        columns.retain(|column| column.name != "exit" || has_exited);
+        Columns(columns)
+    });
+    let mut table = output::table(columns.0.iter().map(|column| column.header));
+    for (at, column) in columns.0.iter().enumerate() {
+        if let Some(place) = table.column_mut(at)
+            && column.is_figure
+        {
+            place.set_cell_alignment(CellAlignment::Right);
         }
     }
-    if image.args_truncated || image.args_unreadable {
-        line.push_str(" …");
+    for process in shown {
+        let mut row = Row {
+            process,
+            snapshot: &picture.snapshot,
+            now: picture.now,
+            names: &mut picture.names,
+        };
+        table.add_row(output::row(columns.0.iter().map(|column| {
+            let cell = Cell::new(column.value(&mut row).text);
+            match (column.name, process.exit.map(|exit| exit.status)) {
+                (_, None) => cell,
+                ("exit", Some(Some(0))) => cell.fg(Color::Green),
+                ("exit", Some(Some(_))) => cell.fg(Color::Red),
+                ("exit", Some(None)) => cell.fg(Color::Yellow),
+                ("command" | "name", Some(_)) => cell.add_attribute(Attribute::Dim),
+                _ => cell,
+            }
+        })));
     }
-    line
+    output::fit_last(&mut table);
+    output::print_table(out, &table)
 }

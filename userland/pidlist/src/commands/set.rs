@@ -22,6 +22,8 @@ pub mod rules;
 pub mod stats;
 mod view;
 
+pub use view::ModuleView;
+
 /// Opens a list by name.
 fn open(name: &str) -> anyhow::Result<PidSet> {
     PidSet::open_list(name).map_err(refused)

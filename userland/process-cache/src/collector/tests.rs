@@ -70,11 +70,10 @@ fn start(script: Script) -> (Collector, Shared) {
         std::fs::File::open("/dev/null").unwrap(),
     );
     let collector = Collector::start(
-        Settings::default(),
+        CollectorSettings::default(),
         Box::new(Tasks(Rc::clone(&shared))),
         Some(Box::new(events)),
         ProcSource::at("/no/such/proc"),
-        0,
     );
     (collector.unwrap(), shared)
 }
@@ -86,7 +85,7 @@ fn events_between_attaching_and_walking_are_neither_lost_nor_doubled() {
     let exit = Sighting {
         dead: true,
         exit_status: Some(0),
-        ..brief
+        ..brief.clone()
     };
     let fork = |child| Event::Fork {
         time_ns: now + 1,
@@ -94,7 +93,7 @@ fn events_between_attaching_and_walking_are_neither_lost_nor_doubled() {
         forker: None,
     };
     let (collector, _) = start(Script {
-        tasks: vec![seen(1, 1), both, brief],
+        tasks: vec![seen(1, 1), both.clone(), brief.clone()],
         pending: [fork(brief), fork(both)].into(),
         // The walk has passed by, then it exits.
         during_walk: [Event::Exit {
@@ -181,4 +180,124 @@ fn an_audit_says_what_it_corrected() {
         "two processes do not fit in one object"
     );
     assert!(!audit.agrees());
+}
+
+fn start_in(mode: Mode, script: Script) -> (Collector, Shared) {
+    let shared = Rc::new(RefCell::new(script));
+    let events = Events(
+        Rc::clone(&shared),
+        std::fs::File::open("/dev/null").unwrap(),
+    );
+    let settings = CollectorSettings {
+        mode,
+        poll_interval_ns: 0,
+        poll_interval_alone_ns: 0,
+        ..CollectorSettings::default()
+    };
+    let tasks = Box::new(Tasks(Rc::clone(&shared)));
+    let collector = Collector::start(
+        settings,
+        tasks,
+        Some(Box::new(events)),
+        ProcSource::default(),
+    );
+    (collector.unwrap(), shared)
+}
+
+fn fork(child: Sighting) -> Event {
+    Event::Fork {
+        time_ns: child.key.start_ns,
+        child,
+        forker: None,
+    }
+}
+
+#[test]
+fn each_mode_has_its_sources() {
+    let now = clock::boottime_ns();
+    for (mode, told, walks) in [
+        (Mode::Both, true, true),
+        (Mode::Events, true, false),
+        (Mode::Poll, false, true),
+    ] {
+        let (mut collector, script) = start_in(mode, Script::default());
+        script.borrow_mut().pending.push_back(fork(seen(7, now)));
+        // However quick: a walk takes a tenth of the time at most.
+        for _ in 0..3 {
+            std::thread::sleep(std::time::Duration::from_millis(1));
+            collector.step(&mut |_, _| ()).unwrap();
+        }
+        assert_eq!(collector.has_events(), told, "{mode:?}");
+        assert_eq!(collector.cache().by_pid(7).is_some(), told, "{mode:?}");
+        assert_eq!(script.borrow().walks > 1, walks, "{mode:?}");
+    }
+}
+
+#[test]
+fn a_loss_is_repaired_in_the_mode_without_walks() {
+    let (mut collector, script) = start_in(Mode::Events, Script::default());
+    script.borrow_mut().tasks.push(seen(7, 1));
+    script.borrow_mut().lost.forks = 1;
+    collector.settings.repair_interval_ns = 0;
+    collector.lost_asked_ns = 0;
+    std::thread::sleep(std::time::Duration::from_millis(1));
+    collector.step(&mut |_, _| ()).unwrap();
+    assert!(collector.cache().by_pid(7).is_some());
+    assert_eq!(collector.cache().counters().forks_lost, 1);
+}
+
+#[test]
+fn more_than_there_are_slabs_for_is_repaired() {
+    let (mut collector, script) = start_in(
+        Mode::Events,
+        Script {
+            tasks: vec![seen(1, 1), seen(2, 2)],
+            ..Script::default()
+        },
+    );
+    collector.settings.repair_interval_ns = 0;
+    script.borrow_mut().tasks.truncate(1);
+    collector.audit_by(Box::new(|| vec![("signal_cache".to_owned(), 1)]));
+    std::thread::sleep(std::time::Duration::from_millis(1));
+    for _ in 0..2 {
+        collector.step(&mut |_, _| ()).unwrap();
+    }
+    assert_eq!(collector.cache().alive(), 1);
+    let counters = collector.cache().counters();
+    assert_eq!((counters.audits_failed, counters.ended), (1, 1));
+}
+
+#[test]
+fn one_process_is_read_in_proc() {
+    let (mut collector, _) = start_in(Mode::Events, Script::default());
+    let mut changes = Vec::new();
+    let mut preload = |pid| {
+        let observer = &mut |change: &Change, _: &Cache| changes.push(change.what);
+        collector.preload(pid, observer).unwrap()
+    };
+    let own = preload(std::process::id()).unwrap();
+    assert_eq!(preload(std::process::id()), Some(own));
+    assert_eq!(preload(u32::MAX), None);
+    assert_eq!(changes, [What::Found]);
+    let reader = collector.reader();
+    let process = reader.get(own).unwrap();
+    assert!(process.is_alive() && process.image.is_some());
+}
+
+#[test]
+fn readers_and_subscribers_follow() {
+    let now = clock::boottime_ns();
+    let (mut collector, script) = start_in(Mode::Events, Script::default());
+    let reader = collector.reader();
+    let subscription = reader.subscribe(10);
+    script.borrow_mut().pending.push_back(fork(seen(7, now)));
+    script.borrow_mut().tasks.push(seen(8, now));
+    collector.step(&mut |_, _| ()).unwrap();
+    assert!(reader.by_pid(7).is_some() && reader.by_pid(8).is_none());
+    collector.walk(&mut |_, _| ()).unwrap();
+    assert!(reader.by_pid(8).is_some());
+    let told: Vec<_> = std::iter::from_fn(|| subscription.try_recv().unwrap())
+        .map(|(change, _)| (change.what, change.key.tgid))
+        .collect();
+    assert_eq!(told[..2], [(What::Forked, 7), (What::Found, 8)]);
 }

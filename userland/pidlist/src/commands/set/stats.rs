@@ -1,15 +1,15 @@
-//! `pidlist stats`.
+//! `pidlist stats -l LIST` and `--all`.
 
 use std::io::{self, Write};
 
 use super::view::{Document, ListView, ModuleView, OneDocument, StatsView};
 use super::{on_or_off, open, refused};
-use crate::cli::Stats;
 use crate::output::{self, Answer};
 
-pub fn run(stats: &Stats, json: bool) -> anyhow::Result<Answer> {
+/// Of one list, or of each.
+pub fn run(list: Option<&str>, json: bool) -> anyhow::Result<Answer> {
     let mut out = output::stdout();
-    if stats.all {
+    let Some(list) = list else {
         let lists = pidlist_pidset::lists().map_err(refused)?;
         let module = ModuleView::from(&pidlist_pidset::module().map_err(refused)?);
         if json {
@@ -21,21 +21,21 @@ pub fn run(stats: &Stats, json: bool) -> anyhow::Result<Answer> {
             writeln!(out)?;
         }
         print_module(&mut out, &module)?;
-    } else {
-        let list = stats.of.list.as_str();
-        let stats = StatsView::from(&open(list)?.stats().map_err(refused)?);
-        let module = ModuleView::from(&pidlist_pidset::module().map_err(refused)?);
-        if json {
-            return output::json(&OneDocument {
-                list,
-                stats,
-                module,
-            });
-        }
-        print_list(&mut out, list, &stats)?;
-        writeln!(out)?;
-        print_module(&mut out, &module)?;
+        out.flush()?;
+        return Ok(Answer::Yes);
+    };
+    let stats = StatsView::from(&open(list)?.stats().map_err(refused)?);
+    let module = ModuleView::from(&pidlist_pidset::module().map_err(refused)?);
+    if json {
+        return output::json(&OneDocument {
+            list,
+            stats,
+            module,
+        });
     }
+    print_list(&mut out, list, &stats)?;
+    writeln!(out)?;
+    print_module(&mut out, &module)?;
     out.flush()?;
     Ok(Answer::Yes)
 }
@@ -77,7 +77,8 @@ fn holds(stats: &StatsView) -> &'static str {
     }
 }
 
-fn print_module(out: &mut impl Write, module: &ModuleView) -> io::Result<()> {
+/// Prints the figures of the module.
+pub fn print_module(out: &mut impl Write, module: &ModuleView) -> io::Result<()> {
     print(
         out,
         &[
@@ -97,7 +98,8 @@ fn print_module(out: &mut impl Write, module: &ModuleView) -> io::Result<()> {
     )
 }
 
-fn print(out: &mut impl Write, figures: &[(&str, String)]) -> io::Result<()> {
+/// Prints figures, one a line.
+pub fn print(out: &mut impl Write, figures: &[(&str, String)]) -> io::Result<()> {
     for (name, value) in figures {
         writeln!(out, "{name:<19} {value}")?;
     }
