@@ -35,7 +35,7 @@ pub fn fork(arguments: Arguments) {
     if child.u32(task!(pid)) != child.u32(task!(tgid)) {
         return;
     }
-    let sent = maps::has_room()
+    let sent = maps::has_room(size_of::<Fork>() as u64)
         && maps::send(|fork: &mut Fork| {
             fork.header = header::<Fork>(kind::FORK);
             fork.forker = key(forker);
@@ -114,11 +114,12 @@ pub fn record_exec(arguments: Arguments) {
         return;
     };
     without_preemption(|| {
-        let sent = maps::has_room()
+        // Nothing is put together for a full ring.
+        let sent = maps::has_room(0)
             && match maps::scratch() {
                 Some(scratch) => {
                     let len = exec_record(scratch, task, arguments.word(1) as u32, bprm);
-                    maps::send_scratch(scratch, len)
+                    maps::has_room(len) && maps::send_scratch(scratch, len)
                 }
                 None => false,
             };

@@ -109,11 +109,11 @@ pub fn task_record() -> Option<&'static mut TaskRecord> {
     TASK.get_ptr_mut(0).map(|record| unsafe { &mut *record })
 }
 
-/// Whether anything but an exit may still use the ring: an eighth of it is for exits.
+/// Whether anything but an exit may put `len` bytes more into the ring: an eighth of it is for exits.
 #[inline(always)]
-pub fn has_room() -> bool {
+pub fn has_room(len: u64) -> bool {
     let size = EVENTS.query(BPF_RB_RING_SIZE.into());
-    EVENTS.query(BPF_RB_AVAIL_DATA.into()) <= size - size / 8
+    EVENTS.query(BPF_RB_AVAIL_DATA.into()) + len <= size - size / 8
 }
 
 /// Whether to wake the reader for a record that is about to be sent.

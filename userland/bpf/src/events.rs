@@ -8,7 +8,7 @@ use std::{
 };
 
 use aya::{
-    Ebpf, EbpfLoader,
+    Btf, Ebpf, EbpfLoader,
     maps::{Map, MapData, PerCpuArray, ProgramArray, RingBuf},
     programs::{BtfTracePoint, ProgramError, ProgramFd},
 };
@@ -263,12 +263,8 @@ impl Kind {
         names.into_iter().map(|name| (self, name)).collect()
     }
 
-    fn load(
-        &self,
-        program: &mut BtfTracePoint,
-        kernel: &Kernel,
-    ) -> Result<ProgramFd, ProgramError> {
-        program.load(self.tracepoint, &kernel.btf)?;
+    fn load(&self, program: &mut BtfTracePoint, btf: &Btf) -> Result<ProgramFd, ProgramError> {
+        program.load(self.tracepoint, btf)?;
         Ok(program.fd()?.try_clone()?)
     }
 }
@@ -355,8 +351,9 @@ impl Events {
         };
         let elf = kfunc::fill_in(object.bytes(), kernel.functions()?)
             .map_err(|error| bad(error.to_string()))?;
+        let btf = kernel.btf()?;
         let mut loaded = EbpfLoader::new()
-            .btf(Some(&kernel.btf))
+            .btf(Some(&btf))
             .override_global("TASK_LAYOUT", layout.as_slice(), true)
             .map_max_entries("EVENTS", ring_bytes)
             .map_max_entries("SCRATCH", processor_ids())
@@ -386,7 +383,7 @@ impl Events {
         let missing = |name: &str| bad(format!("it has no program `{name}`"));
         let mut load = |name: &str, kind: &Kind| {
             let program = program(&mut loaded, name).ok_or_else(|| missing(name))?;
-            kind.load(program, kernel)
+            kind.load(program, &btf)
                 .map_err(|error| Error::program(name, error))
         };
         for (kind, map) in &mut jumps {

@@ -60,12 +60,13 @@ impl Iterator {
 
     fn load(kind: &Kind, object: &Object, kernel: &Kernel) -> Result<Self, Error> {
         let (name, layout) = (kind.layout)(kernel)?;
+        let btf = kernel.btf()?;
         let mut loaded = EbpfLoader::new()
-            .btf(Some(&kernel.btf))
+            .btf(Some(&btf))
             .override_global(name, layout.as_slice(), true)
             .load(object.bytes())
             .map_err(|error| Error::load(object.origin(), error))?;
-        match program(&mut loaded, kind, object)?.load(kind.target, &kernel.btf) {
+        match program(&mut loaded, kind, object)?.load(kind.target, &btf) {
             Ok(()) => Ok(Self { object: loaded }),
             Err(ProgramError::Btf(BtfError::UnknownBtfTypeName { .. })) => Err(Error::NoIterator {
                 what: kind.what,

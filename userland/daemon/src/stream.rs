@@ -39,7 +39,7 @@ impl Item {
 /// The memory of a process, with all of what it may share.
 #[must_use]
 pub fn process_bytes(process: &Process) -> usize {
-    size_of::<Process>() + process.heap_bytes()
+    size_of::<Process>() + process.heap_bytes(true)
 }
 
 /// Where the changes are. One writer, any number of [tails](Tail).

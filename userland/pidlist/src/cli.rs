@@ -12,15 +12,18 @@ pub use set::{
     Add, Clear, Create, Delete, Events, Follow, Has, List, Rm, Rules, Selection, Stats, Switch,
 };
 pub use settings::{Config, ConfigCheck, ConfigCommand, Daemon, Settings};
-use value::{duration, interval, list_name, pid, states, user};
+pub use value::size;
+use value::{duration, interval, list_name, pid};
+use who::{states, user};
 
 pub use crate::columns::{Columns, Order};
 use crate::columns::{columns, order};
-pub use value::States;
+pub use who::States;
 
 mod set;
 mod settings;
 mod value;
+mod who;
 
 /// Every process on this machine, the ones that live for a millisecond included.
 #[derive(Debug, Parser)]

@@ -129,6 +129,7 @@ impl Link {
             seen: Events::told(snapshot.counters()),
             lost: Events::lost(snapshot.counters()),
             repaired: self.stats.repaired,
+            walks: snapshot.counters().walks,
             evicted: snapshot.counters().evicted(),
             missed: 0,
             command: None,

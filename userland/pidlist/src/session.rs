@@ -7,12 +7,12 @@ use std::os::unix::process::ExitStatusExt;
 use std::process::{Child, Command, ExitStatus};
 
 use anyhow::Context as _;
-use pidlist_process_cache::source::{self, Kind, Want};
+use pidlist_process_cache::source::{self, Capture, Kind, Want};
 use pidlist_process_cache::{Collector, CollectorSettings, Observer, ProcSource, Settings, clock};
 use rustix::process::{Pid, PidfdFlags, Signal, pidfd_open, pidfd_send_signal};
 use signal_hook::consts::{SIGINT, SIGTERM};
 
-use crate::cli::{Observe, SourceChoice};
+use crate::cli::{Observe, SourceChoice, size};
 use crate::output::Advice;
 use crate::view::{CommandView, Missing};
 use crate::wait::{Caught, readable, wait};
@@ -62,12 +62,14 @@ impl Session {
     /// `with_events` is false for a look at this very moment.
     pub fn open(choice: SourceChoice, with_events: bool) -> anyhow::Result<Self> {
         // A session ends with its command: all that fits is kept until then.
+        let default = Settings::default();
         let settings = CollectorSettings {
             cache: Settings {
                 keep_exited_ns: None,
                 keep_short_lived_ns: None,
-                max_bytes: 256 << 20,
-                ..Settings::default()
+                max_processes: setting("PIDLIST_MAX_PROCESSES")?.unwrap_or(default.max_processes),
+                max_bytes: setting("PIDLIST_MAX_BYTES")?.unwrap_or(256 << 20),
+                ..default
             },
             poll_interval_alone_ns: POLL_INTERVAL_NS,
             ..CollectorSettings::default()
@@ -99,7 +101,12 @@ impl Session {
             SourceChoice::Bpf => Want::Bpf,
             SourceChoice::Proc => Want::Proc,
         };
-        let sources = source::open(want, with_events).map_err(|error| {
+        let default = Capture::default();
+        let capture = Capture {
+            ring_bytes: setting("PIDLIST_RING_SIZE")?.unwrap_or(default.ring_bytes),
+            ..default
+        };
+        let sources = source::open_with(want, with_events, &capture).map_err(|error| {
             let hint = "`pidlist doctor` says what is missing; `--source proc` works without BPF";
             Advice {
                 what: "opening the process sources".into(),
@@ -339,6 +346,21 @@ fn wait_for_end(
             }
         }
     }
+}
+
+/// A number of the environment, if it is there.
+fn setting<T: TryFrom<u64>>(name: &str) -> anyhow::Result<Option<T>> {
+    let Some(text) = std::env::var_os(name) else {
+        return Ok(None);
+    };
+    let number = text.to_str().and_then(|text| size(text).ok());
+    let number = number.and_then(|number| T::try_from(number).ok());
+    number.map(Some).with_context(|| {
+        format!(
+            "{name}={}: write a size like 65536, 64K or 1M",
+            text.display()
+        )
+    })
 }
 
 /// An error and its causes, in one line.

@@ -466,6 +466,8 @@ pub struct Summary {
     pub lost: Events,
     /// Processes that a walk corrected after the start; with `proc`, walks are all there is.
     pub repaired: u64,
+    /// Walks over all tasks, that at the start included.
+    pub walks: u64,
     /// Dead processes that went before their time, because memory is bounded.
     pub evicted: u64,
     /// Changes that the daemon told and this program was too slow to hear.
@@ -497,6 +499,7 @@ impl Summary {
             seen: Events::told(&counters),
             lost: Events::lost(&counters),
             repaired: collector.repaired(),
+            walks: counters.walks,
             evicted: counters.evicted(),
             missed: 0,
             command: command.clone(),

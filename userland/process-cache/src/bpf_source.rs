@@ -32,9 +32,17 @@ pub(crate) fn open(with_events: bool, capture: &Capture) -> Result<Opened, Sourc
     } else {
         None
     };
-    // Before anybody relies on it: does the iterator work here?
+    // Before anybody relies on it: does the iterator work here, and is a process to it what it is to us?
     let mut tasks = BpfTasks { programs };
-    tasks.walk()?;
+    let walk = tasks.walk()?;
+    let own = ProcSource::default().sighting(std::process::id());
+    let is_own = |seen: &Sighting, own: &Sighting| {
+        let Sighting { key, precision, .. } = *seen;
+        key.same(precision, own.key, own.precision)
+    };
+    if own.is_some_and(|own| !walk.iter().any(|seen| is_own(seen, &own))) {
+        return Err(SourceError::Namespace);
+    }
     Ok((Box::new(tasks), events))
 }
 

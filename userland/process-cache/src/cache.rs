@@ -16,9 +16,10 @@ use hashbrown::HashMap;
 use hashbrown::hash_map::Entry as MapEntry;
 use slotmap::{SlotMap, new_key_type};
 
+use crate::pid_tree::PidTree;
 use crate::subscription::{Change, What};
 use crate::view::{Publisher, Reader, is_still_parent};
-use crate::{Exit, Image, Key, Precision, Process, Settings, Sighting};
+use crate::{Exit, Image, Key, Precision, Process, Settings, Sighting, TICK_NS};
 
 #[cfg(test)]
 mod model;
@@ -99,7 +100,7 @@ pub struct Counters {
     ///
     /// One whose exit event comes later was not missed, and is taken off again.
     pub ended: u64,
-    /// Processes taken for dead that a walk found living.
+    /// Processes taken for dead that a walk or an exec showed living.
     pub revived: u64,
     /// Dead processes evicted because their time was over.
     pub expired: u64,
@@ -127,6 +128,9 @@ impl Counters {
 
 #[derive(Debug)]
 struct Entry {
+    /// The key of the process, and how well it is known: to be found without a look at the process.
+    key: Key,
+    precision: Precision,
     /// Readers may hold it, too: a change then makes a copy.
     process: Arc<Process>,
     next_sibling: Option<Slot>,
@@ -148,6 +152,8 @@ struct Entry {
     dirty: bool,
     /// It is in the last snapshot.
     shown: bool,
+    /// Its image is its own, not that of whom it was forked from.
+    owns_image: bool,
     /// Its share of [`Cache::bytes`].
     bytes: usize,
 }
@@ -163,8 +169,9 @@ struct Tombstone {
 pub struct Cache {
     settings: Settings,
     entries: SlotMap<Slot, Entry>,
-    /// The newest process of each pid.
-    by_pid: HashMap<u32, Slot>,
+    /// The newest process of each pid. In the order of pids, those that are told of together are in
+    /// the CPU's cache together.
+    by_pid: PidTree<Slot>,
     /// The youngest-listed child of each lineage.
     first_child: HashMap<Key, Slot>,
     dead: [Dead; 2],
@@ -176,6 +183,8 @@ pub struct Cache {
     /// Who died before this and is not here is not remembered at all.
     horizon_ns: u64,
     needs_repair: bool,
+    /// Whose pid the last event showed reused.
+    displaced: Option<Key>,
     counters: Counters,
     /// Nobody pays for snapshots before there is a reader.
     publisher: Option<Publisher>,
@@ -202,7 +211,7 @@ impl Cache {
         Self {
             settings,
             entries: SlotMap::with_key(),
-            by_pid: HashMap::new(),
+            by_pid: PidTree::default(),
             first_child: HashMap::new(),
             dead: Default::default(),
             deaths: 0,
@@ -212,6 +221,7 @@ impl Cache {
             tomb_order: VecDeque::new(),
             horizon_ns: 0,
             needs_repair: false,
+            displaced: None,
             counters: Counters::default(),
             publisher: None,
             dirty: Vec::new(),
@@ -229,6 +239,7 @@ impl Cache {
     /// A process was made, at `time_ns`, by `forker`.
     pub fn on_fork(&mut self, time_ns: u64, child: &Sighting, forker: Option<Key>) -> Outcome {
         self.counters.forks += 1;
+        self.displaced = None;
         let outcome = if let Some(slot) = self.find(child.key, child.precision) {
             self.rekey(slot, child);
             let process = &self.entries[slot].process;
@@ -267,6 +278,7 @@ impl Cache {
     /// A process began, at `time_ns`, to run `image`.
     pub fn on_exec(&mut self, time_ns: u64, process: &Sighting, image: Image) -> Outcome {
         self.counters.execs += 1;
+        self.displaced = None;
         let slot = match self.find(process.key, process.precision) {
             Some(slot) => {
                 self.rekey(slot, process);
@@ -282,10 +294,14 @@ impl Cache {
         if known.exec_ns.is_some_and(|latest| latest >= time_ns) {
             return Outcome::Known;
         }
+        if self.is_refuted(slot, time_ns) {
+            self.revive(slot);
+        }
         let known = self.change(slot);
         known.execs += 1;
         known.exec_ns = Some(time_ns);
         known.image = Some(Arc::new(image));
+        self.entries[slot].owns_image = true;
         self.see(slot, process, time_ns);
         self.account(slot);
         self.changed(time_ns, What::Executed, process.key);
@@ -295,12 +311,13 @@ impl Cache {
     /// The last thread of a process exited at `time_ns`.
     pub fn on_exit(&mut self, time_ns: u64, process: &Sighting) -> Outcome {
         self.counters.exits += 1;
+        self.displaced = None;
         let slot = match self.find(process.key, process.precision) {
             Some(slot) => {
                 self.rekey(slot, process);
                 slot
             }
-            None if self.tombs.contains_key(&process.key) => return self.stale(),
+            None if self.tomb(process).is_some() => return self.stale(),
             None => self.insert(process, time_ns),
         };
         match self.entries[slot].process.exit {
@@ -325,6 +342,11 @@ impl Cache {
         }
         self.changed(time_ns, What::Exited, process.key);
         Outcome::Applied
+    }
+
+    /// A walk begins, to be merged: it will mend whatever is known by now to be wrong.
+    pub fn begin_repair(&mut self) {
+        self.needs_repair = false;
     }
 
     /// Something is known to be wrong: a walk should be merged.
@@ -353,6 +375,7 @@ impl Cache {
     /// Tells whether it was new, or known and taken for dead.
     pub fn preload(&mut self, seen: &Sighting, seen_ns: u64) -> Outcome {
         let mut repair = Repair::default();
+        self.displaced = None;
         self.take_in(seen, seen_ns, seen_ns, &mut repair);
         let key = seen.key;
         let changes = [
@@ -373,11 +396,28 @@ impl Cache {
     /// events between walking and merging. Whoever lived before the walk and is not in it has died
     /// unseen.
     pub fn merge(&mut self, walk: &[Sighting], began_ns: u64, now_ns: u64) -> Repair {
+        self.merge_partial(walk, &[], began_ns, now_ns)
+    }
+
+    /// Like [`merge`](Self::merge), of a walk that met some pids and could not read them: nothing is
+    /// concluded about those.
+    pub fn merge_partial(
+        &mut self,
+        walk: &[Sighting],
+        unread: &[u32],
+        began_ns: u64,
+        now_ns: u64,
+    ) -> Repair {
         self.counters.walks += 1;
-        self.needs_repair = false;
         let mut repair = Repair::default();
         for seen in walk {
             self.take_in(seen, began_ns, now_ns, &mut repair);
+            repair.ended.extend(self.displaced.take());
+        }
+        for pid in unread {
+            if let Some(slot) = self.by_pid.get(*pid) {
+                self.entries[*slot].walk = self.counters.walks;
+            }
         }
         // Parents last: a walk need not show them before their children.
         for seen in walk {
@@ -392,14 +432,14 @@ impl Cache {
             .filter(|(_, entry)| {
                 entry.process.is_alive()
                     && entry.walk != walk
-                    && entry.process.key().start_ns < began_ns
+                    && entry.key.start_ns < began_ns
                     // Its start is set a moment before it is on the list of tasks.
                     && entry.process.seen_ns < began_ns
             })
             .map(|(slot, _)| slot)
             .collect();
         for slot in gone {
-            repair.ended.push(self.entries[slot].process.key());
+            repair.ended.push(self.entries[slot].key);
             self.count_ended(slot);
             self.end(
                 slot,
@@ -415,14 +455,17 @@ impl Cache {
         repair
     }
 
-    /// Says what a process runs that was started before anybody watched; an exec seen knows better.
-    pub fn set_image(&mut self, key: Key, image: Image) {
+    /// Says what a process was found to run when it was looked at from `looked_ns` on: one that was
+    /// started before anybody watched, or whose exec was lost. An exec seen since knows better.
+    pub fn set_image(&mut self, key: Key, image: Image, looked_ns: u64) {
         let Some(slot) = self.find(key, Precision::Nanosecond) else {
             return;
         };
         let process = &self.entries[slot].process;
-        if process.execs == 0 && process.image.as_deref() != Some(&image) {
+        let is_older = process.exec_ns.is_none_or(|exec_ns| exec_ns < looked_ns);
+        if is_older && process.image.as_deref() != Some(&image) {
             self.change(slot).image = Some(Arc::new(image));
+            self.entries[slot].owns_image = true;
             self.account(slot);
             self.shrink();
         }
@@ -508,7 +551,7 @@ impl Cache {
     #[must_use]
     pub fn by_pid(&self, pid: u32) -> Option<&Process> {
         self.by_pid
-            .get(&pid)
+            .get(pid)
             .map(|slot| &*self.entries[*slot].process)
     }
 
@@ -516,9 +559,9 @@ impl Cache {
     /// but a pid.
     #[must_use]
     pub fn living_at(&self, pid: u32, time_ns: u64) -> Option<Key> {
-        let newest = self.by_pid.get(&pid).copied();
+        let newest = self.by_pid.get(pid).copied();
         std::iter::successors(newest, |slot| self.entries[*slot].older)
-            .map(|slot| self.entries[slot].process.key())
+            .map(|slot| self.entries[slot].key)
             .find(|key| key.start_ns <= time_ns)
     }
 
@@ -613,19 +656,31 @@ impl Cache {
 
     /// The entry of a key that may be known with another precision.
     pub(crate) fn find(&self, key: Key, precision: Precision) -> Option<Slot> {
-        let mut next = self.by_pid.get(&key.tgid).copied();
+        let mut next = self.by_pid.get(key.tgid).copied();
         while let Some(slot) = next {
             let entry = &self.entries[slot];
-            if entry
-                .process
-                .key()
-                .same(entry.process.seen.precision, key, precision)
-            {
+            if entry.key.same(entry.precision, key, precision) {
                 return Some(slot);
+            }
+            if entry.key.start_ns.saturating_add(TICK_NS) <= key.start_ns {
+                // The others are older still.
+                return None;
             }
             next = entry.older;
         }
         None
+    }
+
+    /// The tombstone of a key that may be known with another precision.
+    fn tomb(&self, seen: &Sighting) -> Option<&Tombstone> {
+        let exact = self.tombs.get(&seen.key);
+        if exact.is_some() || seen.precision == Precision::Nanosecond {
+            return exact;
+        }
+        // Of whom only a tick is known, there are few where nanoseconds are known of others.
+        let mut tombs = self.tombs.iter();
+        let same = |key: &Key| key.same(Precision::Nanosecond, seen.key, seen.precision);
+        tombs.find(|(key, _)| same(key)).map(|(_, tomb)| tomb)
     }
 
     fn stale(&mut self) -> Outcome {
@@ -637,11 +692,11 @@ impl Cache {
     ///
     /// In the second case a walk is asked for, which knows.
     fn is_gone(&mut self, seen: &Sighting, time_ns: u64) -> bool {
-        let reused = self.by_pid.get(&seen.key.tgid).is_some_and(|slot| {
-            let newest = &self.entries[*slot].process;
-            newest.key().start_ns > seen.key.start_ns
-        });
-        if reused || self.tombs.contains_key(&seen.key) {
+        let reused = self
+            .by_pid
+            .get(seen.key.tgid)
+            .is_some_and(|slot| self.entries[*slot].key.start_ns > seen.key.start_ns);
+        if reused || self.tomb(seen).is_some() {
             return true;
         }
         let forgotten = time_ns < self.horizon_ns;
@@ -653,6 +708,8 @@ impl Cache {
     fn insert(&mut self, seen: &Sighting, seen_ns: u64) -> Slot {
         let key = seen.key;
         let slot = self.entries.insert(Entry {
+            key,
+            precision: seen.precision,
             process: Arc::new(Process::new(seen.clone(), seen_ns)),
             next_sibling: None,
             previous_sibling: None,
@@ -664,15 +721,16 @@ impl Cache {
             ended_by_walk: false,
             dirty: false,
             shown: false,
+            owns_image: false,
             bytes: 0,
         });
         self.alive += 1;
 
         // The chain of this pid, newest first.
         let mut newer = None;
-        let mut older = self.by_pid.get(&key.tgid).copied();
+        let mut older = self.by_pid.get(key.tgid).copied();
         while let Some(at) = older
-            && self.entries[at].process.key().start_ns > key.start_ns
+            && self.entries[at].key.start_ns > key.start_ns
         {
             newer = older;
             older = self.entries[at].older;
@@ -693,7 +751,7 @@ impl Cache {
             && self.entries[ended].process.is_alive()
         {
             self.count_ended(ended);
-            let key = self.entries[ended].process.key();
+            let key = self.entries[ended].key;
             self.end(
                 ended,
                 Exit {
@@ -703,11 +761,7 @@ impl Cache {
                     observed: false,
                 },
             );
-            self.announce(&Change {
-                time_ns: seen_ns,
-                what: What::Gone,
-                key,
-            });
+            self.displaced = Some(key);
         }
 
         self.set_lineage(slot, seen.parent);
@@ -720,36 +774,46 @@ impl Cache {
         self.entries[slot].ended_by_walk = true;
     }
 
+    /// Whether a process cannot be dead that was seen to live at `seen_ns`.
+    fn is_refuted(&self, slot: Slot, seen_ns: u64) -> bool {
+        let entry = &self.entries[slot];
+        let exit = entry.process.exit;
+        exit.is_some_and(|exit| !exit.observed && exit.noticed_ns < seen_ns)
+            && entry.newer.is_none()
+    }
+
+    fn revive(&mut self, slot: Slot) {
+        self.change(slot).exit = None;
+        self.entries[slot].death = 0;
+        self.entries[slot].ended_by_walk = false;
+        self.alive += 1;
+        self.counters.revived += 1;
+    }
+
     fn take_in(&mut self, seen: &Sighting, seen_ns: u64, now_ns: u64, repair: &mut Repair) {
         let slot = match self.find(seen.key, seen.precision) {
             Some(slot) => {
                 self.rekey(slot, seen);
-                let entry = &self.entries[slot];
-                let is_newest = entry.newer.is_none();
-                if let Some(exit) = entry.process.exit
-                    && !seen.dead
-                    && !exit.observed
-                    && exit.noticed_ns < seen_ns
-                    && is_newest
-                {
-                    self.change(slot).exit = None;
-                    self.entries[slot].death = 0;
-                    self.entries[slot].ended_by_walk = false;
-                    self.alive += 1;
-                    self.counters.revived += 1;
-                    repair.revived.push(self.entries[slot].process.key());
+                if !seen.dead && self.is_refuted(slot, seen_ns) {
+                    self.revive(slot);
+                    repair.revived.push(self.entries[slot].key);
                 }
                 slot
             }
             None => {
-                let tomb = self.tombs.get(&seen.key);
+                // Died so long ago that it is not remembered; a zombie may stay for ever.
+                if seen.dead && seen.key.start_ns < self.horizon_ns {
+                    return;
+                }
+                let tomb = self.tomb(seen);
                 if tomb.is_some_and(|tomb| tomb.observed || seen.dead || tomb.noticed_ns >= seen_ns)
                 {
                     return;
                 }
-                let reused = self.by_pid.get(&seen.key.tgid).is_some_and(|slot| {
-                    self.entries[*slot].process.key().start_ns > seen.key.start_ns
-                });
+                let reused = self
+                    .by_pid
+                    .get(seen.key.tgid)
+                    .is_some_and(|slot| self.entries[*slot].key.start_ns > seen.key.start_ns);
                 if reused {
                     // The walk saw it, and it made room for a newer process before the merge.
                     return;
@@ -768,7 +832,7 @@ impl Cache {
             if seen.dead {
                 if repair.added.last() != Some(&seen.key) {
                     self.count_ended(slot);
-                    repair.ended.push(self.entries[slot].process.key());
+                    repair.ended.push(self.entries[slot].key);
                 }
                 self.end(
                     slot,
@@ -803,7 +867,7 @@ impl Cache {
         let Some(parent) = seen.parent else { return };
         let known = self
             .find(parent, seen.precision)
-            .map(|slot| self.entries[slot].process.key());
+            .map(|slot| self.entries[slot].key);
         let parent = known.unwrap_or(parent);
         let process = &self.entries[slot].process;
         let guessed = process.parent_at_fork.is_none();
@@ -824,7 +888,8 @@ impl Cache {
         {
             return;
         }
-        let old = entry.process.key();
+        let old = std::mem::replace(&mut entry.key, seen.key);
+        entry.precision = seen.precision;
         if std::mem::take(&mut entry.shown) {
             self.removed.push(old);
         }
@@ -854,7 +919,7 @@ impl Cache {
 
     /// Moves a process to the children of `lineage`.
     fn set_lineage(&mut self, slot: Slot, lineage: Option<Key>) {
-        let lineage = lineage.filter(|key| *key != self.entries[slot].process.key());
+        let lineage = lineage.filter(|key| *key != self.entries[slot].key);
         if self.entries[slot].process.lineage == lineage {
             return;
         }
@@ -907,8 +972,18 @@ impl Cache {
         }
     }
 
+    /// Whom the last event or [`preload`](Self::preload) proved to be gone, because its pid has been
+    /// reused. Subscribers have been told.
+    pub fn take_displaced(&mut self) -> Option<Key> {
+        self.displaced.take()
+    }
+
     /// After an event: tells of it, and keeps to the bounds.
     fn changed(&mut self, time_ns: u64, what: What, key: Key) {
+        if let Some(key) = self.displaced {
+            let what = What::Gone;
+            self.announce(&Change { time_ns, what, key });
+        }
         self.announce(&Change { time_ns, what, key });
         self.shrink();
         if self.dirty.len() + self.removed.len() >= BATCH_MAX {
@@ -942,8 +1017,10 @@ impl Cache {
     /// Brings the count of bytes up to date with what the entry holds.
     pub(crate) fn account(&mut self, slot: Slot) {
         let entry = &mut self.entries[slot];
-        let bytes =
-            size_of::<Entry>() + INDEX_BYTES + size_of::<Process>() + entry.process.heap_bytes();
+        let bytes = size_of::<Entry>()
+            + INDEX_BYTES
+            + size_of::<Process>()
+            + entry.process.heap_bytes(entry.owns_image);
         self.bytes = self.bytes - entry.bytes + bytes;
         entry.bytes = bytes;
     }
@@ -998,7 +1075,7 @@ impl Cache {
         let Some(entry) = self.entries.remove(slot) else {
             return;
         };
-        let key = entry.process.key();
+        let key = entry.key;
         self.bytes -= entry.bytes;
         if entry.shown {
             self.removed.push(key);
@@ -1012,7 +1089,7 @@ impl Cache {
                 self.by_pid.insert(key.tgid, older);
             }
             (None, None) => {
-                self.by_pid.remove(&key.tgid);
+                self.by_pid.remove(key.tgid);
             }
         }
         if let Some(exit) = entry.process.exit {
@@ -1047,13 +1124,16 @@ impl Cache {
         for (slot, entry) in &self.entries {
             let process = &entry.process;
             let key = process.key();
+            if (entry.key, entry.precision) != (key, process.seen.precision) {
+                return Err(format!("{key:?} is entered as {:?}", entry.key));
+            }
             alive += usize::from(process.is_alive());
             bytes += entry.bytes;
             listed += usize::from(process.lineage.is_some());
             if self.find(key, Precision::Nanosecond) != Some(slot) {
                 return Err(format!("{key:?} is not found by its key"));
             }
-            if process.is_alive() && self.by_pid.get(&key.tgid) != Some(&slot) {
+            if process.is_alive() && self.by_pid.get(key.tgid) != Some(&slot) {
                 return Err(format!("{key:?} lives and is not the newest of its pid"));
             }
             if process.is_alive() != (entry.death == 0) {

@@ -18,8 +18,14 @@ const MILLISECOND: u64 = 1_000_000;
 const LOST_INTERVAL_NS: u64 = 50 * MILLISECOND;
 /// How long to sleep at most where events are told, nanoseconds: losses make no descriptor readable.
 const SLEEP_MAX_NS: u64 = 100 * MILLISECOND;
+/// How long events may gather at most without a wake-up, nanoseconds: 100 execs with the longest
+/// arguments fill the ring.
+const GATHER_MAX_NS: u64 = 10 * MILLISECOND;
 /// A walk costs at most a tenth of the time: the next one waits for nine times its length.
 const WALK_SHARE: u64 = 9;
+
+/// Most images read before events are taken in again: the ring must not run over meanwhile.
+const IMAGES_AT_ONCE: usize = 64;
 
 /// Whoever wants to know of every change, with the cache as it is right after it.
 pub type Observer<'a> = dyn FnMut(&Change, &Cache) + 'a;
@@ -37,10 +43,14 @@ pub struct Collector {
     slabs: Option<Box<Slabs>>,
     audited_ns: u64,
     published_ns: u64,
+    /// The last drain brought events: more will come.
+    is_busy: bool,
     lost: Lost,
     lost_asked_ns: u64,
     walked_ns: u64,
     walk_cost_ns: u64,
+    /// Execs known to be lost at the last walk.
+    execs_lost: u64,
     /// What the walk at the start added.
     added_at_start: u64,
 }
@@ -69,10 +79,12 @@ impl Collector {
             slabs: None,
             audited_ns: 0,
             published_ns: 0,
+            is_busy: false,
             lost: Lost::default(),
             lost_asked_ns: 0,
             walked_ns: 0,
             walk_cost_ns: 0,
+            execs_lost: 0,
             added_at_start: 0,
         };
         collector.walk(&mut |_, _| ())?;
@@ -131,20 +143,28 @@ impl Collector {
         self.walk_cost_ns
     }
 
-    /// Becomes readable when a [`step`](Self::step) has something to do before its time.
+    /// Becomes readable when a [`step`](Self::step) has something to do before its time; ask again
+    /// before each wait.
+    ///
+    /// `None` without events, and after a step that has taken some in: those that follow gather until
+    /// [readers are due for them](CollectorSettings::publish_interval_ns). To be woken by each costs as
+    /// much as to apply it, and whoever forks pays a part.
     #[must_use]
     pub fn as_fd(&self) -> Option<BorrowedFd<'_>> {
-        self.events.as_ref().map(|events| events.as_fd())
+        let events = self.events.as_ref().filter(|_| !self.is_busy);
+        events.map(|events| events.as_fd())
     }
 
     /// How long a caller may sleep before the next [`step`](Self::step), nanoseconds.
     #[must_use]
     pub fn sleep_ns(&self) -> u64 {
         let due = self.walk_due_ns().saturating_sub(clock::boottime_ns());
-        if self.events.is_some() {
-            due.min(SLEEP_MAX_NS)
-        } else {
-            due
+        match self.events {
+            None => due,
+            Some(_) if self.is_busy => due
+                .min(self.settings.publish_interval_ns)
+                .min(GATHER_MAX_NS),
+            Some(_) => due.min(SLEEP_MAX_NS),
         }
     }
 
@@ -205,7 +225,7 @@ impl Collector {
         };
         let before = self.cache.counters();
         if self.cache.preload(&seen, seen_ns) == Outcome::Applied {
-            self.read_image(seen.key, seen.precision);
+            self.read_first_image(seen.key, seen.precision);
             let what = if self.cache.counters().added > before.added {
                 What::Found
             } else if seen.dead {
@@ -218,6 +238,7 @@ impl Collector {
                 what,
                 key: seen.key,
             };
+            tell_displaced(&mut self.cache, seen_ns, observer);
             observer(&change, &self.cache);
         }
         self.publish();
@@ -258,9 +279,9 @@ impl Collector {
         }
         let walked = self.cache.alive() as u64;
         let audit = Audit {
-            cached: walked + repair.ended.len() as u64
-                - repair.added.len() as u64
-                - repair.revived.len() as u64,
+            // A zombie that is found is added, and does not live.
+            cached: (walked + repair.ended.len() as u64)
+                .saturating_sub((repair.added.len() + repair.revived.len()) as u64),
             walked,
             repair,
             bounds: bounds(population, &both),
@@ -327,9 +348,12 @@ impl Collector {
         };
         let (cache, published_ns) = (&mut self.cache, &mut self.published_ns);
         let interval_ns = self.settings.publish_interval_ns;
+        let is_busy = &mut self.is_busy;
+        *is_busy = false;
         // The time of the events will do for a clock: a backlog is published in the same steps.
         events.drain(&mut |event| {
             let time_ns = apply(cache, event, observer);
+            *is_busy = true;
             if time_ns >= published_ns.saturating_add(interval_ns) {
                 cache.expire(time_ns);
                 cache.publish(time_ns);
@@ -358,38 +382,63 @@ impl Collector {
         observer: &mut Observer<'_>,
     ) -> Result<(Population, Repair), SourceError> {
         let began_ns = clock::boottime_ns();
-        let walk = self.tasks.walk()?;
-        let walked_ns = clock::boottime_ns();
+        // Not after a failure at once again.
+        self.walked_ns = began_ns;
+        // What goes wrong from here on is not mended by this walk.
+        self.cache.begin_repair();
+        let walk = match self.tasks.walk() {
+            Ok(walk) => walk,
+            Err(error) => {
+                self.cache.ask_for_repair();
+                return Err(error);
+            }
+        };
         self.drain(observer)?;
+        self.ask_lost()?;
 
         let now_ns = clock::boottime_ns();
-        let renamed: Vec<Key> = walk
+        let execs_lost = self.cache.counters().execs_lost;
+        let lost_execs = std::mem::replace(&mut self.execs_lost, execs_lost) != execs_lost;
+        let doubtful: Vec<Key> = walk
             .iter()
-            .filter(|seen| self.is_renamed(seen))
+            .filter(|seen| self.is_doubtful(seen, began_ns, lost_execs))
             .map(|seen| seen.key)
             .collect();
-        let repair = self.cache.merge(&walk, began_ns, now_ns);
+        let repair = self
+            .cache
+            .merge_partial(&walk, self.tasks.unread(), began_ns, now_ns);
         let population = Population {
             processes: walk.len() as u64,
             threads: walk.iter().map(|seen| u64::from(seen.threads)).sum(),
         };
         let precision = walk.first().map_or(Precision::Tick, |seen| seen.precision);
-        for key in repair.added.iter().chain(&repair.revived).chain(&renamed) {
-            self.read_image(*key, precision);
+        for keys in doubtful.chunks(IMAGES_AT_ONCE) {
+            for key in keys {
+                self.read_image(*key, precision);
+            }
+            self.drain(observer)?;
         }
         for (what, keys) in [
-            (What::Found, &repair.added),
-            (What::Revived, &repair.revived),
             (What::Gone, &repair.ended),
+            (What::Revived, &repair.revived),
+            (What::Found, &repair.added),
         ] {
-            for key in keys {
-                let change = Change {
-                    time_ns: now_ns,
-                    what,
-                    key: *key,
-                };
-                self.cache.announce(&change);
-                observer(&change, &self.cache);
+            for keys in keys.chunks(IMAGES_AT_ONCE) {
+                for key in keys {
+                    if what != What::Gone {
+                        self.read_first_image(*key, precision);
+                    }
+                    let change = Change {
+                        time_ns: now_ns,
+                        what,
+                        key: *key,
+                    };
+                    self.cache.announce(&change);
+                    observer(&change, &self.cache);
+                }
+                if keys.len() == IMAGES_AT_ONCE {
+                    self.drain(observer)?;
+                }
             }
         }
         if !repair.is_empty() && self.cache.counters().walks > 1 && self.events.is_some() {
@@ -400,24 +449,54 @@ impl Collector {
                 "a walk corrected the cache"
             );
         }
-        self.walked_ns = now_ns;
-        self.walk_cost_ns = walked_ns - began_ns;
+        self.walked_ns = clock::boottime_ns();
+        // All that it kept this thread from, and the disks and locks of others.
+        self.walk_cost_ns = self.walked_ns.saturating_sub(began_ns);
         Ok((population, repair))
     }
 
-    /// Whether a process shows another name than before: a sign of an exec that no event told.
-    fn is_renamed(&self, seen: &Sighting) -> bool {
-        self.cache.by_pid(seen.key.tgid).is_some_and(|known| {
-            known.execs == 0 && known.image.is_some() && known.seen.comm != seen.comm
-        })
+    /// Whether a process shows an exec that no event told: it runs another file, or has another name
+    /// where that is a sign. A process may also name itself.
+    fn is_doubtful(&self, seen: &Sighting, began_ns: u64, lost_execs: bool) -> bool {
+        let Some(known) = self.cache.by_pid(seen.key.tgid) else {
+            return false;
+        };
+        let (from, to) = (&known.seen, seen);
+        if !from.key.same(from.precision, to.key, to.precision)
+            || known.exec_ns.is_some_and(|exec_ns| exec_ns >= began_ns)
+        {
+            return false;
+        }
+        let is_other_file = match (from.exe, to.exe) {
+            // Devices have other numbers in the kernel than in stat(2).
+            (Some(from_exe), Some(to_exe)) => {
+                from_exe.ino != to_exe.ino
+                    || (from.precision == to.precision && from_exe.dev != to_exe.dev)
+            }
+            _ => false,
+        };
+        let is_renamed = from.comm != to.comm;
+        is_other_file || (is_renamed && (known.execs == 0 || lost_execs))
+    }
+
+    /// What a process runs, unless an exec has told that.
+    fn read_first_image(&mut self, key: Key, precision: Precision) {
+        if self
+            .cache
+            .get(key)
+            .is_some_and(|process| process.execs == 0)
+        {
+            self.read_image(key, precision);
+        }
     }
 
     fn read_image(&mut self, key: Key, precision: Precision) {
-        let wanted = self.cache.get(key).is_some_and(|process| {
-            process.is_alive() && !process.seen.kthread && process.execs == 0
-        });
-        if wanted && let Some(image) = self.proc.image(key, precision) {
-            self.cache.set_image(key, image);
+        let looked_ns = clock::boottime_ns();
+        let process = self.cache.get(key);
+        if process.is_some_and(|process| process.is_alive() && !process.seen.kthread)
+            && let Some(image) = self.proc.image(key, precision)
+        {
+            self.cache.set_image(key, image, looked_ns);
         }
     }
 }
@@ -452,10 +531,19 @@ fn apply(cache: &mut Cache, event: Event, observer: &mut Observer<'_>) -> u64 {
             cache.on_exit(time_ns, &process),
         ),
     };
-    if outcome != Outcome::Stale {
+    tell_displaced(cache, time_ns, observer);
+    if outcome == Outcome::Applied {
         observer(&Change { time_ns, what, key }, cache);
     }
     time_ns
+}
+
+/// Whose pid has been reused, is gone.
+fn tell_displaced(cache: &mut Cache, time_ns: u64, observer: &mut Observer<'_>) {
+    if let Some(key) = cache.take_displaced() {
+        let what = What::Gone;
+        observer(&Change { time_ns, what, key }, cache);
+    }
 }
 
 impl std::fmt::Debug for Collector {

@@ -1,7 +1,8 @@
 //! Processes as `/proc` shows them: where BPF is not allowed, and for what it cannot read.
 //!
 //! Start times come in ticks ([`Precision::Tick`]), a parent as a bare pid. A process that vanishes
-//! while it is read is left out, never an error.
+//! while it is read is left out, never an error; to run out of descriptors or memory is one, because
+//! whoever is missing from a walk is taken for dead.
 
 use std::fs::File;
 use std::io::{self, Read};
@@ -42,6 +43,8 @@ pub struct ProcSource {
     root: PathBuf,
     capture: Capture,
     counts: Arc<Counts>,
+    /// Pids that the last walk met and could not read.
+    unread: Vec<u32>,
 }
 
 impl Default for ProcSource {
@@ -57,6 +60,7 @@ impl ProcSource {
             root: root.into(),
             capture: Capture::default(),
             counts: Arc::default(),
+            unread: Vec::new(),
         }
     }
 
@@ -103,18 +107,19 @@ impl ProcSource {
 
     /// Counts what could not be read.
     fn noting<T>(&self, result: Result<T, ProcError>) -> Option<T> {
-        match result {
-            Ok(value) => return Some(value),
-            Err(ProcError::NotFound(_)) => &self.counts.vanished,
-            Err(ProcError::PermissionDenied(_)) => &self.counts.hidden,
-            Err(ProcError::Io(error, _)) if is_gone(&error) => &self.counts.vanished,
-            Err(error) => {
+        result.inspect_err(|error| self.count(error)).ok()
+    }
+
+    fn count(&self, error: &ProcError) {
+        let count = match error {
+            error if is_gone(error) => &self.counts.vanished,
+            ProcError::PermissionDenied(_) => &self.counts.hidden,
+            error => {
                 tracing::debug!(%error, "a process cannot be read");
-                return None;
+                return;
             }
-        }
-        .fetch_add(1, Ordering::Relaxed);
-        None
+        };
+        count.fetch_add(1, Ordering::Relaxed);
     }
 
     fn directory(&self, pid: u32) -> Result<Directory, ProcError> {
@@ -148,8 +153,8 @@ impl ProcSource {
     /// A process and its parent's pid, 0 if none.
     fn read(&self, pid: u32, cgroups: &mut cgroup::Ids) -> Result<(Sighting, u32), ProcError> {
         let process = self.directory(pid)?;
-        let stat = process.stat()?;
-        let status = Status::from_read(process.file("status")?)?;
+        let (stat, name) = process.stat_and_name()?;
+        let status = process.status()?;
         let threads = u32::try_from(stat.num_threads).unwrap_or(0);
         let zombie = matches!(stat.state, 'Z' | 'X' | 'x');
         // A leader that exited first looks like a zombie too.
@@ -158,7 +163,7 @@ impl ProcSource {
         let may_know = rustix::process::geteuid().is_root()
             || rustix::process::getuid().as_raw() == status.ruid;
         let mut comm = [0; 16];
-        for (to, from) in comm[..15].iter_mut().zip(stat.comm.bytes()) {
+        for (to, from) in comm[..15].iter_mut().zip(name) {
             *to = from;
         }
         let kthread = stat.flags & PF_KTHREAD != 0;
@@ -221,9 +226,15 @@ impl ProcSource {
     }
 
     fn pids(&self) -> io::Result<Vec<u32>> {
-        let mut pids: Vec<u32> = std::fs::read_dir(&self.root)?
-            .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
-            .collect();
+        let mut pids = Vec::new();
+        for entry in std::fs::read_dir(&self.root)? {
+            pids.extend(
+                entry?
+                    .file_name()
+                    .to_str()
+                    .and_then(|name| name.parse::<u32>().ok()),
+            );
+        }
         pids.sort_unstable();
         Ok(pids)
     }
@@ -239,10 +250,22 @@ impl TaskSource for ProcSource {
         let mut walk: Vec<Sighting> = Vec::with_capacity(pids.len());
         let mut ppids = Vec::with_capacity(pids.len());
         let mut cgroups = cgroup::Ids::new();
+        self.unread.clear();
         for pid in pids {
-            if let Some((seen, ppid)) = self.noting(self.read(pid, &mut cgroups)) {
-                walk.push(seen);
-                ppids.push(ppid);
+            match self.read(pid, &mut cgroups) {
+                Ok((seen, ppid)) => {
+                    walk.push(seen);
+                    ppids.push(ppid);
+                }
+                Err(error) if is_gone(&error) => self.count(&error),
+                Err(ProcError::Io(source, _)) => {
+                    let path = self.root.join(pid.to_string()).display().to_string();
+                    return Err(SourceError::Proc { path, source });
+                }
+                Err(error) => {
+                    self.count(&error);
+                    self.unread.push(pid);
+                }
             }
         }
         let keys: HashMap<u32, Key> = walk.iter().map(|seen| (seen.key.tgid, seen.key)).collect();
@@ -255,11 +278,19 @@ impl TaskSource for ProcSource {
         }
         Ok(walk)
     }
+
+    fn unread(&self) -> &[u32] {
+        &self.unread
+    }
 }
 
 /// `ESRCH` is what a file says whose process has gone after it was opened.
-fn is_gone(error: &io::Error) -> bool {
-    error.raw_os_error() == Some(Errno::SRCH.raw_os_error())
+fn is_gone(error: &ProcError) -> bool {
+    match error {
+        ProcError::NotFound(_) => true,
+        ProcError::Io(error, _) => error.raw_os_error() == Some(Errno::SRCH.raw_os_error()),
+        _ => false,
+    }
 }
 
 fn unsigned(number: i32) -> u32 {
@@ -307,7 +338,27 @@ impl Directory {
     }
 
     fn stat(&self) -> Result<Stat, ProcError> {
-        Stat::from_read(self.file("stat")?)
+        Ok(self.stat_and_name()?.0)
+    }
+
+    /// The name apart: it may be any bytes.
+    fn stat_and_name(&self) -> Result<(Stat, Vec<u8>), ProcError> {
+        let mut line = Vec::new();
+        self.file("stat")?.read_to_end(&mut line)?;
+        let stat = Stat::from_read(line.as_slice())?;
+        let begin = line.iter().position(|byte| *byte == b'(');
+        let end = line.iter().rposition(|byte| *byte == b')');
+        let name = begin
+            .zip(end)
+            .and_then(|(begin, end)| line.get(begin + 1..end));
+        Ok((stat, name.unwrap_or_default().to_vec()))
+    }
+
+    fn status(&self) -> Result<Status, ProcError> {
+        let mut lines = Vec::new();
+        self.file("status")?.read_to_end(&mut lines)?;
+        // The name in it may be any bytes.
+        Status::from_read(String::from_utf8_lossy(&lines).as_bytes())
     }
 
     /// Up to `max` bytes of a file, and whether there are more.
@@ -492,6 +543,7 @@ mod tests {
                 rustix::thread::set_thread_res_uid(nobody, nobody, nobody).unwrap();
             }
             assert!(walker.walk().unwrap().is_empty());
+            assert_eq!(walker.unread(), [5, 6]);
             assert_eq!(walker.sighting(8), None);
         })
         .join()
@@ -537,6 +589,38 @@ mod tests {
             OsString::from(cwd).into_vec().into_boxed_slice()
         });
         assert_eq!(source.sighting(child.id()), None, "it has been reaped");
+    }
+
+    #[test]
+    fn what_cannot_be_read_for_another_reason_fails_the_walk() {
+        let root = tempfile::tempdir().unwrap();
+        // As good as no descriptor left: an error that says nothing of the process.
+        std::os::unix::fs::symlink("7", root.path().join("7")).unwrap();
+        let error = ProcSource::at(root.path()).walk().unwrap_err();
+        let path = root.path().join("7");
+        assert_eq!(error.to_string(), format!("cannot read {}", path.display()));
+    }
+
+    #[test]
+    fn a_name_may_be_any_bytes() {
+        let root = tempfile::tempdir().unwrap();
+        let directory = root.path().join("7");
+        std::fs::create_dir(&directory).unwrap();
+        let own = std::process::id();
+        for file in ["stat", "status"] {
+            let text = std::fs::read_to_string(format!("/proc/{own}/{file}")).unwrap();
+            let bytes: Vec<u8> = if file == "stat" {
+                let rest = &text[text.rfind(')').unwrap()..];
+                [b"7 (a\xff) (b".as_slice(), rest.as_bytes()].concat()
+            } else {
+                let rest = &text[text.find('\n').unwrap()..];
+                [b"Name:\ta\xff) (b".as_slice(), rest.as_bytes()].concat()
+            };
+            std::fs::write(directory.join(file), bytes).unwrap();
+        }
+        let walk = ProcSource::at(root.path()).walk().unwrap();
+        assert_eq!(walk.len(), 1);
+        assert!(walk[0].comm.starts_with(b"a\xff) (b\0"));
     }
 
     #[test]

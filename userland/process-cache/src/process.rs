@@ -335,9 +335,13 @@ impl Image {
 
     /// Fills in arguments that were missing, if `other` shows the same ones and more of them.
     pub(crate) fn complete(&mut self, other: Self) {
-        if other.args_total == self.args_total && other.block.starts_with(&self.block) {
+        let cut = other.args_truncated && self.args_total > other.args_total;
+        let is_longer =
+            other.block.len() > self.block.len() && other.block.starts_with(&self.block);
+        if is_longer && (cut || other.args_total == self.args_total) {
             self.block = other.block;
             self.args_unreadable = false;
+            self.args_truncated |= cut;
             self.args_source = other.source;
         }
     }
@@ -671,14 +675,15 @@ impl Process {
         Some(end.saturating_sub(self.seen.key.start_ns))
     }
 
-    /// Bytes of memory it takes beyond its slot, counting a shared image in full.
+    /// Bytes of memory it takes beyond its slot, with its image or without.
     #[must_use]
-    pub fn heap_bytes(&self) -> usize {
+    pub fn heap_bytes(&self, with_image: bool) -> usize {
         let tracked = self
             .tracked
             .iter()
             .map(|membership| size_of::<Membership>() + membership.list.len());
-        let image = self.image.as_ref().map_or(0, |image| {
+        let own = self.image.as_ref().filter(|_| with_image);
+        let image = own.map_or(0, |image| {
             let len = |text: &Option<Box<[u8]>>| text.as_ref().map_or(0, |text| text.len());
             size_of::<Image>()
                 + 16

@@ -15,8 +15,8 @@ pub struct Settings {
     pub keep_exited_ns: Option<u64>,
     /// Most processes, living and dead. The living are kept even beyond it.
     pub max_processes: usize,
-    /// Most bytes, by an estimate that counts shared arguments once for each sharer. The living are
-    /// kept even beyond it.
+    /// Most bytes, by an estimate that counts shared arguments for the process that was started with
+    /// them: a fork is no way to drive out others. The living are kept even beyond it.
     pub max_bytes: usize,
     /// Most keys remembered of processes that were evicted, about 64 bytes each.
     pub tombstones: usize,

@@ -26,6 +26,11 @@ pub enum SourceError {
         #[source]
         source: Box<dyn std::error::Error + Send + Sync>,
     },
+    /// The kernel's numbers and times of processes, which BPF tells, are not those that programs see here.
+    #[error(
+        "this is a pid or time namespace of its own: BPF tells pids and times of the initial one"
+    )]
+    Namespace,
 }
 
 /// Something that happened to a process; times are nanoseconds of `CLOCK_BOOTTIME`.
@@ -97,6 +102,12 @@ pub trait TaskSource {
     ///
     /// The walk could not be finished.
     fn walk(&mut self) -> Result<Vec<Sighting>, SourceError>;
+
+    /// Pids that the last walk met and could not read, because they are not for this user to see:
+    /// nothing can be concluded from their absence.
+    fn unread(&self) -> &[u32] {
+        &[]
+    }
 }
 
 /// Which source is wanted.

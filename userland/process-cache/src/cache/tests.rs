@@ -446,7 +446,7 @@ fn a_zombie_is_dead_and_says_how() {
 #[test]
 fn a_forked_child_runs_its_forkers_program() {
     let (mut cache, _, shell) = shell();
-    cache.set_image(shell, image(b"sh\0"));
+    cache.set_image(shell, image(b"sh\0"), 300);
     let child = key(11, 1000);
     cache.on_fork(1000, &seen(child, Some(shell)), Some(shell));
     assert_eq!(
@@ -463,6 +463,7 @@ fn losses_ask_for_a_walk() {
     cache.on_lost(1, 0, 2);
     assert!(cache.needs_repair());
     assert_eq!(cache.counters().lost(), 3);
+    cache.begin_repair();
     cache.merge(&[seen(init, None), seen(shell, Some(init))], 3000, 3000);
     assert!(!cache.needs_repair());
 }
@@ -616,4 +617,84 @@ fn memory_stays_bounded_in_300_000_lives() {
     );
     assert_eq!(cache.children(key(1, 0)).count(), cache.len());
     cache.check().unwrap();
+}
+
+#[test]
+fn a_walk_ends_nobody_whom_it_could_not_read() {
+    let (mut cache, init, shell) = shell();
+    let walk = [seen(init, None)];
+    assert!(cache.merge_partial(&walk, &[10], 3000, 3000).is_empty());
+    assert_eq!(cache.merge(&walk, 4000, 4000).ended, [shell]);
+}
+
+#[test]
+fn an_exec_refutes_a_walk_and_not_an_exit() {
+    let (mut cache, init, shell) = shell();
+    assert_eq!(cache.merge(&[seen(init, None)], 3000, 3000).ended, [shell]);
+    let exec = |cache: &mut Cache, time_ns| {
+        cache.on_exec(time_ns, &seen(shell, Some(init)), image(b"a\0"))
+    };
+    exec(&mut cache, 2900);
+    assert_eq!((cache.alive(), cache.counters().revived), (1, 0));
+    exec(&mut cache, 3100);
+    assert_eq!((cache.alive(), cache.counters().revived), (2, 1));
+    cache.on_exit(3200, &exited(shell, Some(init), 0));
+    exec(&mut cache, 3300);
+    assert_eq!(cache.alive(), 1);
+    cache.check().unwrap();
+}
+
+#[test]
+fn a_zombie_that_is_not_even_remembered_does_not_come_back() {
+    let mut cache = Cache::new(Settings {
+        tombstones: 1,
+        ..Settings::default()
+    });
+    let init = key(1, 5);
+    cache.merge(&[seen(init, None)], 10, 10);
+    let zombies = [key(20, 2 * SECOND), key(21, 2 * SECOND + 1)];
+    for zombie in zombies {
+        cache.on_exit(3 * SECOND, &exited(zombie, Some(init), 0));
+    }
+    cache.expire(100 * SECOND);
+    let walk = [
+        seen(init, None),
+        exited(zombies[0], Some(init), 0),
+        exited(zombies[1], Some(init), 0),
+    ];
+    assert!(cache.merge(&walk, 101 * SECOND, 101 * SECOND).is_empty());
+    // What /proc says of the one that is remembered.
+    let by_tick = Sighting {
+        dead: true,
+        ..Sighting::new(key(21, 2 * SECOND), Precision::Tick)
+    };
+    assert_eq!(cache.preload(&by_tick, 102 * SECOND), Outcome::Known);
+    assert_eq!((cache.len(), cache.counters().added), (1, 1));
+    cache.check().unwrap();
+}
+
+#[test]
+fn a_fork_does_not_pay_for_what_it_shares() {
+    let (mut cache, _, shell) = shell();
+    cache.on_exec(300, &seen(shell, None), image(&[b'x'; 100_000]));
+    let before = cache.bytes();
+    for pid in 100..200 {
+        let child = key(pid, 1000 + u64::from(pid));
+        cache.on_fork(child.start_ns, &seen(child, Some(shell)), Some(shell));
+    }
+    assert!(cache.bytes() - before < 100_000 * 2);
+    cache.check().unwrap();
+}
+
+#[test]
+fn who_made_room_for_a_pid_is_told_once() {
+    let (mut cache, init, shell) = shell();
+    let next = key(10, 5000);
+    cache.on_fork(5000, &seen(next, Some(init)), Some(init));
+    assert_eq!(cache.take_displaced(), Some(shell));
+    assert_eq!(cache.take_displaced(), None);
+    let last = key(10, 6000);
+    let repair = cache.merge(&[seen(init, None), seen(last, Some(init))], 7000, 7000);
+    assert_eq!((repair.added, repair.ended), (vec![last], vec![next]));
+    assert_eq!(cache.take_displaced(), None);
 }

@@ -256,6 +256,7 @@ fn more_than_there_are_slabs_for_is_repaired() {
         },
     );
     collector.settings.repair_interval_ns = 0;
+    collector.walk_cost_ns = 0;
     script.borrow_mut().tasks.truncate(1);
     collector.audit_by(Box::new(|| vec![("signal_cache".to_owned(), 1)]));
     std::thread::sleep(std::time::Duration::from_millis(1));
@@ -299,5 +300,88 @@ fn readers_and_subscribers_follow() {
     let told: Vec<_> = std::iter::from_fn(|| subscription.try_recv().unwrap())
         .map(|(change, _)| (change.what, change.key.tgid))
         .collect();
-    assert_eq!(told[..2], [(What::Forked, 7), (What::Found, 8)]);
+    let wanted = [(What::Forked, 7), (What::Gone, 7), (What::Found, 8)];
+    assert_eq!(told, wanted);
+}
+
+#[test]
+fn a_lost_exec_is_repaired() {
+    let mut child = std::process::Command::new("sleep")
+        .arg("60")
+        .spawn()
+        .unwrap();
+    let proc = ProcSource::default();
+    let now = (0..1000).find_map(|_| {
+        std::thread::sleep(std::time::Duration::from_millis(1));
+        let now = proc.sighting(child.id())?;
+        now.comm.starts_with(b"sleep\0").then_some(now)
+    });
+    let now = now.unwrap();
+    let before = Sighting {
+        comm: *b"before\0\0\0\0\0\0\0\0\0\0",
+        ..now.clone()
+    };
+    let exec = Event::Exec {
+        time_ns: clock::boottime_ns(),
+        process: before.clone(),
+        image: crate::Image::new(crate::ImageSource::Exec, None, (*b"before\0").into()),
+    };
+    let (mut collector, script) = start(Script {
+        tasks: vec![before],
+        ..Script::default()
+    });
+    collector.proc = proc;
+    script.borrow_mut().pending.push_back(exec);
+    collector.settle(&mut |_, _| ()).unwrap();
+    let args = |collector: &Collector| {
+        let process = collector.cache().by_pid(child.id()).unwrap();
+        process.image.as_ref().unwrap().block.to_vec()
+    };
+    assert_eq!(args(&collector), b"before\0");
+    script.borrow_mut().tasks = vec![now];
+    collector.walk(&mut |_, _| ()).unwrap();
+    let named_itself = args(&collector);
+    script.borrow_mut().lost.execs = 1;
+    script.borrow_mut().tasks[0].exe.as_mut().unwrap().ino += 1;
+    collector.settle(&mut |_, _| ()).unwrap();
+    let repaired = args(&collector);
+    child.kill().unwrap();
+    child.wait().unwrap();
+    assert_eq!(named_itself, b"before\0");
+    assert_eq!(repaired, b"sleep\x0060\0");
+}
+
+#[test]
+fn a_loss_between_the_walk_and_its_merge_is_not_forgotten() {
+    let now = clock::boottime_ns();
+    let (mut collector, script) = start(Script {
+        tasks: vec![seen(1, 1)],
+        ..Script::default()
+    });
+    script.borrow_mut().during_walk.push_back(Event::Exec {
+        time_ns: now,
+        process: seen(10, now),
+        image: crate::Image::new(crate::ImageSource::Exec, None, Box::default()),
+    });
+    collector.walk(&mut |_, _| ()).unwrap();
+    assert!(collector.cache().needs_repair());
+}
+
+#[test]
+fn an_observer_is_told_whose_pid_was_reused_and_nothing_twice() {
+    let (mut collector, script) = start(Script {
+        tasks: vec![seen(1, 1), seen(10, 2)],
+        ..Script::default()
+    });
+    let fork = Event::Fork {
+        time_ns: clock::boottime_ns(),
+        child: seen(10, clock::boottime_ns()),
+        forker: Some(seen(1, 1).key),
+    };
+    script.borrow_mut().pending = [fork.clone(), fork].into();
+    let mut told = Vec::new();
+    let observer =
+        &mut |change: &Change, _: &Cache| told.push((change.what, change.key.start_ns == 2));
+    collector.step(observer).unwrap();
+    assert_eq!(told, [(What::Gone, true), (What::Forked, false)]);
 }
