@@ -8,6 +8,8 @@ use clap::ValueEnum;
 
 use crate::report::Report;
 
+pub use cache::{follow, spawn};
+
 /// Something to measure.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum Area {
@@ -16,8 +18,8 @@ pub enum Area {
     Pidset,
     /// A snapshot of the slab caches, against `/proc/slabinfo`. Needs root and BPF.
     Slabs,
-    /// The process cache: events, look-ups, memory; and the walk, against `/proc`. That needs root and
-    /// BPF.
+    /// The process cache: events, look-ups, memory; the walk, against `/proc`; and real processes,
+    /// followed. The last two need root and BPF.
     Cache,
 }
 
@@ -42,6 +44,7 @@ impl Area {
     /// Something went wrong on the way; what is not to be had on this machine is skipped instead.
     pub fn run(self, report: &mut Report) -> anyhow::Result<()> {
         match self {
+            _ if !report.wants(self.name()) => Ok(()),
             Self::Pidset => pidset::run(report),
             Self::Slabs => slabs::run(report),
             Self::Cache => cache::run(report),

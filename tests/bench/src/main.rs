@@ -7,8 +7,8 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 
 use anyhow::Context;
-use clap::Parser;
-use pidlist_bench::area::Area;
+use clap::{Parser, Subcommand};
+use pidlist_bench::area::{self, Area};
 use pidlist_bench::report::{Report, Row};
 
 /// Measure pidlist against what one would use instead.
@@ -16,7 +16,7 @@ use pidlist_bench::report::{Report, Row};
 /// Both sides have their turns in one run, A B A B…; figures are medians, times are CPU time. What
 /// this machine does not allow is skipped, and said.
 #[derive(Parser)]
-#[command(version)]
+#[command(version, args_conflicts_with_subcommands = true)]
 struct Arguments {
     /// What to measure; all of it by default.
     #[arg(value_enum, value_name = "AREA")]
@@ -24,9 +24,30 @@ struct Arguments {
     /// How many times each side has its turn.
     #[arg(long, default_value_t = 51, value_parser = clap::value_parser!(u16).range(1..))]
     rounds: u16,
+    /// Measure only rows whose names begin so, as far as they can be measured without others.
+    #[arg(long, default_value = "", hide_default_value = true)]
+    only: String,
     /// Where to leave the figures.
     #[arg(long, default_value = "target/bench")]
     dir: PathBuf,
+    #[command(subcommand)]
+    role: Option<Role>,
+}
+
+/// What the benchmark starts itself for.
+#[derive(Subcommand)]
+#[command(disable_help_subcommand = true)]
+enum Role {
+    /// Follows all processes until its input ends.
+    #[command(hide = true)]
+    Follow,
+    /// Runs a program many times.
+    #[command(hide = true)]
+    Spawn {
+        program: PathBuf,
+        tag: String,
+        count: usize,
+    },
 }
 
 fn main() -> ExitCode {
@@ -42,6 +63,15 @@ fn main() -> ExitCode {
 
 /// Returns whether all rows keep to their bounds.
 fn run(arguments: &Arguments) -> anyhow::Result<bool> {
+    match &arguments.role {
+        None => {}
+        Some(Role::Follow) => return area::follow().map(|()| true),
+        Some(Role::Spawn {
+            program,
+            tag,
+            count,
+        }) => return area::spawn(program, tag, *count).map(|()| true),
+    }
     let areas = match arguments.areas.as_slice() {
         [] => Area::ALL,
         some => some,
@@ -52,7 +82,7 @@ fn run(arguments: &Arguments) -> anyhow::Result<bool> {
         let name = area.name();
         writeln!(out, "{name}")?;
         out.flush()?;
-        let mut report = Report::new(arguments.rounds.into());
+        let mut report = Report::new(arguments.rounds.into()).only(&arguments.only);
         area.run(&mut report)
             .with_context(|| format!("cannot measure {name}"))?;
         let path = report.save(&arguments.dir, name)?;

@@ -243,6 +243,8 @@ impl Row {
 pub struct Report {
     /// How many rounds to measure, unless there is a reason for another number.
     pub rounds: usize,
+    /// How the names of all rows begin that are wanted; empty if all are.
+    only: String,
     rows: Vec<Row>,
     notes: Vec<String>,
 }
@@ -253,9 +255,25 @@ impl Report {
     pub fn new(rounds: usize) -> Self {
         Self {
             rounds,
+            only: String::new(),
             rows: Vec::new(),
             notes: Vec::new(),
         }
+    }
+
+    /// One for rows whose names begin so, as far as they can be measured without others.
+    #[must_use]
+    pub fn only(self, only: &str) -> Self {
+        Self {
+            only: only.to_owned(),
+            ..self
+        }
+    }
+
+    /// Whether rows are wanted whose names begin with `name`.
+    #[must_use]
+    pub fn wants(&self, name: &str) -> bool {
+        name.starts_with(&self.only) || self.only.starts_with(name)
     }
 
     /// Adds a row.
@@ -412,6 +430,17 @@ mod tests {
             ours: ours.to_vec(),
             baseline: baseline.to_vec(),
         }
+    }
+
+    #[test]
+    fn rows_are_wanted_by_how_their_names_begin() {
+        let wanted = |only: &str| {
+            let report = Report::new(1).only(only);
+            ["a", "a.b", "a.b.c", "a.d"].map(|name| report.wants(name))
+        };
+        assert_eq!(wanted(""), [true; 4]);
+        assert_eq!(wanted("a.b"), [true, true, true, false]);
+        assert_eq!(wanted("x"), [false; 4]);
     }
 
     #[test]

@@ -12,6 +12,8 @@ use super::lives::Lives;
 use crate::measure::{in_turns, timed};
 use crate::report::{Bound, Report, Row};
 
+type LookUp<'a> = dyn Fn(Key) -> Option<()> + 'a;
+
 /// Processes in the cache.
 const ENTRIES: u32 = 10_000;
 
@@ -28,7 +30,7 @@ pub(super) fn run(report: &mut Report) -> anyhow::Result<()> {
     let by_pid = |key: Key| snapshot.by_pid(key.tgid).map(use_it);
     let current = |key: Key| reader.get(key).as_ref().map(use_it);
     let current_by_pid = |key: Key| reader.by_pid(key.tgid).as_ref().map(use_it);
-    let rows: [(&str, &dyn Fn(Key) -> Option<()>, Option<Bound>); 4] = [
+    let rows: [(&str, &LookUp<'_>, Option<Bound>); 4] = [
         ("cache.get", &in_snapshot, Some(Bound::ratio(0.01))),
         ("cache.get.by_pid", &by_pid, Some(Bound::ratio(0.01))),
         ("cache.get.current", &current, None),
