@@ -2,7 +2,9 @@
 //!
 //! They print what the test has to know, a line each, and wait for a line before each step.
 
+use std::ffi::{CStr, CString};
 use std::io::{BufRead, BufReader, Read, Write};
+use std::os::fd::{AsFd as _, AsRawFd as _};
 use std::os::unix::process::CommandExt;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::sync::mpsc;
@@ -10,13 +12,15 @@ use std::thread;
 
 use anyhow::{Context, Result, bail, ensure};
 use pidlist_abi::pidset as abi;
+use rustix::fs::{MemfdFlags, memfd_create};
 use rustix::io::Errno;
 use rustix::process::{DumpableBehavior, Pid, Signal};
 use rustix::thread::gettid;
 
 use crate::sys::device::{Device, Events};
 use crate::sys::task::{
-    Idle, brief_child, brief_family, bush, exit_thread, unshare_pids, unshare_users,
+    Idle, brief_child, brief_family, bush, exec_file, exit_thread, unshare_pids, unshare_time,
+    unshare_users,
 };
 
 /// What a helper does.
@@ -24,13 +28,18 @@ type Role = fn(&[String]) -> Result<()>;
 
 const HELPERS: &[(&str, Role)] = &[
     ("bush", grow_a_bush),
+    ("churn", churn),
     ("client", client),
     ("exec-chain", exec_chain),
     ("exec-from-thread", exec_from_thread),
+    ("exec-memfd", exec_memfd),
     ("forks", forks),
     ("leader-exits", leader_exits),
     ("namespace", namespace),
     ("serve", serve),
+    ("shifted-clock", shifted_clock),
+    ("sibling", sibling),
+    ("subreaper", subreaper),
     ("threads", threads),
     ("user-namespace", user_namespace),
     ("victim", victim),
@@ -134,6 +143,14 @@ impl Helper {
         Ok(rest)
     }
 
+    /// Waits for its end; its children stay.
+    pub fn leave(&mut self) -> Result<()> {
+        drop(self.to.take());
+        let status = self.child.wait()?;
+        ensure!(status.success(), "the helper ended with {status}");
+        Ok(())
+    }
+
     /// Kills it with `SIGKILL`, and its group; reaps it.
     pub fn kill(mut self) -> Result<()> {
         self.kill_group();
@@ -202,6 +219,29 @@ fn forks(arguments: &[String]) -> Result<()> {
         made += 1;
     }
     say("done")
+}
+
+/// `churn KEEP`: makes children that stay, up to so many, and then ends one at random for each that it
+/// makes, and others that end at once; when told to, stops and says the numbers of those that are left.
+fn churn(arguments: &[String]) -> Result<()> {
+    let keep: usize = arguments.first().context("how many?")?.parse()?;
+    let (stop, stopped) = mpsc::channel();
+    thread::spawn(move || stop.send(hear().is_ok()));
+    let mut children = Vec::new();
+    say("ready")?;
+    while stopped.try_recv().is_err() {
+        children.push(Idle::new()?);
+        brief_child()?;
+        if children.len() > keep {
+            children.swap_remove(fastrand::usize(..children.len()));
+        }
+    }
+    let pids: Vec<String> = children
+        .iter()
+        .map(|child| child.pid().to_string())
+        .collect();
+    say(pids.join(" "))?;
+    wait_for_ever()
 }
 
 /// `client NAME`: makes a temporary list with itself in it and reads its events.
@@ -312,6 +352,21 @@ fn exec_from_thread(_: &[String]) -> Result<()> {
     wait_for_ever()
 }
 
+/// `exec-memfd ARGUMENTS…`: becomes busybox, from a file that has no name, with these arguments.
+fn exec_memfd(arguments: &[String]) -> Result<()> {
+    let file = memfd_create("nameless", MemfdFlags::CLOEXEC)?;
+    std::fs::copy(
+        "/bin/busybox",
+        format!("/proc/self/fd/{}", file.as_raw_fd()),
+    )?;
+    let arguments: Vec<CString> = arguments
+        .iter()
+        .map(|argument| CString::new(argument.as_str()))
+        .collect::<Result<_, _>>()?;
+    let arguments: Vec<&CStr> = arguments.iter().map(CString::as_c_str).collect();
+    Err(exec_file(file.as_fd(), &arguments).into())
+}
+
 /// `exec-chain COUNT [go]`: so many times, a second thread takes over the process by an exec of this
 /// program; then says that it is done. Begins when told to.
 fn exec_chain(arguments: &[String]) -> Result<()> {
@@ -362,6 +417,37 @@ fn namespace(arguments: &[String]) -> Result<()> {
     let status = command(&arguments)?.status()?;
     ensure!(status.success(), "in the namespace: {status}");
     Ok(())
+}
+
+/// `shifted-clock SECONDS PROGRAM ARGUMENTS…`: runs a program in a time namespace whose `CLOCK_BOOTTIME` is
+/// so much ahead.
+fn shifted_clock(arguments: &[String]) -> Result<()> {
+    let [seconds, program, arguments @ ..] = arguments else {
+        bail!("by how much, for what?");
+    };
+    unshare_time()?;
+    std::fs::write("/proc/self/timens_offsets", format!("boottime {seconds} 0"))?;
+    let status = Command::new(program).args(arguments).status()?;
+    std::process::exit(status.code().unwrap_or(1))
+}
+
+/// `sibling`: when told to, makes another child of its own parent, and says its number.
+fn sibling(_: &[String]) -> Result<()> {
+    while hear()?.is_some() {
+        let sibling = Idle::sibling()?;
+        say(sibling.pid())?;
+        std::mem::forget(sibling);
+    }
+    Ok(())
+}
+
+/// `subreaper NAME ARGUMENTS…`: another helper, whose children become this one's when it has ended.
+fn subreaper(arguments: &[String]) -> Result<()> {
+    rustix::process::set_child_subreaper(Some(rustix::process::getpid()))?;
+    let arguments: Vec<&str> = arguments.iter().map(String::as_str).collect();
+    command(&arguments)?.status()?;
+    say("alone")?;
+    wait_for_ever()
 }
 
 /// `user-namespace UID NAME ARGUMENTS…`: another helper, as all-powerful in a namespace of a user.

@@ -1,7 +1,8 @@
 //! Black-box tests for a machine of one's own: they load and unload the module, and fork a lot.
 //!
-//! `guest-tests [PART-OF-A-NAME]…` runs in the guest (`make test-guest`) and reports in KTAP, to the
-//! file that `PIDLIST_RESULTS` names or to stdout. `PIDLIST_SOAK=1` makes the storms long ones, `PIDLIST_LOADS=N` loads the module so often.
+//! `guest-tests [PART-OF-A-NAME]… [!PART]…` runs in the guest (`make test-guest`), what has none of the
+//! latter, and reports in KTAP, to the file that `PIDLIST_RESULTS` names or to stdout. `PIDLIST_SOAK=1`
+//! makes the storms long ones, `PIDLIST_LOADS=N` loads the module so often.
 //! `guest-tests storm N` is a workload, `latency N` a measurement, `guest-tests helper …` what the tests start.
 
 mod helper;
@@ -29,13 +30,22 @@ fn main() -> anyhow::Result<ExitCode> {
         }
         _ => {}
     }
+    let unwanted: Vec<&str> = arguments
+        .iter()
+        .filter_map(|part| part.strip_prefix('!'))
+        .collect();
+    let wanted: Vec<&String> = arguments
+        .iter()
+        .filter(|part| !part.starts_with('!'))
+        .collect();
     let tests = pidset::TESTS
         .iter()
+        .chain(processes::TESTS)
         .copied()
         .flatten()
-        .chain(processes::TESTS)
         .filter(|(name, _)| {
-            arguments.is_empty() || arguments.iter().any(|part| name.contains(part))
+            (wanted.is_empty() || wanted.iter().any(|part| name.contains(*part)))
+                && !unwanted.iter().any(|part| name.contains(part))
         });
     ktap::run(&tests.copied().collect::<Vec<_>>())
 }

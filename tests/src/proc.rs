@@ -19,6 +19,15 @@ fn numbers(directory: &str) -> Result<BTreeSet<u32>> {
     Ok(numbers)
 }
 
+/// The clock in which `stat` tells when a process was started, nanoseconds.
+pub const TICK_NS: u64 = 10_000_000;
+
+/// `PF_KTHREAD` of `include/linux/sched.h`.
+const PF_KTHREAD: u64 = 0x0020_0000;
+
+/// A process: its pid, and the tick of `CLOCK_BOOTTIME` in which it was started.
+pub type Life = (u32, u64);
+
 /// All processes.
 pub fn processes() -> Result<BTreeSet<u32>> {
     numbers("/proc")
@@ -56,4 +65,23 @@ pub fn tree(root: u32) -> Result<BTreeSet<u32>> {
 /// The state of a process as one letter, if there is such a process.
 pub fn state(pid: u32) -> Option<char> {
     stat(pid)?[0].chars().next()
+}
+
+/// The parent of a process, if there is such a process.
+pub fn parent(pid: u32) -> Option<u32> {
+    stat(pid)?[1].parse().ok()
+}
+
+/// All processes that live: no kernel threads, no zombies, but those whose first thread is one.
+pub fn lives() -> Result<BTreeSet<Life>> {
+    let mut lives = BTreeSet::new();
+    for pid in processes()? {
+        let Some(fields) = stat(pid) else { continue };
+        let number = |field: usize| fields[field].parse::<u64>();
+        let (flags, threads, start) = (number(6)?, number(17)?, number(19)?);
+        if flags & PF_KTHREAD == 0 && (fields[0] != "Z" || threads > 1) {
+            lives.insert((pid, start));
+        }
+    }
+    Ok(lives)
 }

@@ -156,17 +156,17 @@ fn members() -> Result<BTreeSet<u32>> {
 }
 
 /// How large pids may become, for a while.
-struct PidMax(String);
+pub struct PidMax(String);
 
 impl PidMax {
     const PATH: &str = "/proc/sys/kernel/pid_max";
 
     /// As few as a machine gets by with here: they come round soon.
-    const FEW: u32 = 450;
+    pub const FEW: u32 = 450;
     /// As many as Linux allows.
-    const MOST: u32 = 4 << 20;
+    pub const MOST: u32 = 4 << 20;
 
-    fn set(max: u32) -> Result<Self> {
+    pub fn set(max: u32) -> Result<Self> {
         let before = fs::read_to_string(Self::PATH)?;
         fs::write(Self::PATH, max.to_string()).context("changing the largest pid")?;
         Ok(Self(before))
@@ -181,7 +181,7 @@ impl Drop for PidMax {
 
 /// The `i`-th of the pids that are so far apart that each takes a chunk of its own, where there may
 /// be the most: a chunk is for 16,384.
-fn apart(i: u32) -> u32 {
+pub fn apart(i: u32) -> u32 {
     assert!((1..256).contains(&i));
     (i << 14) + 77
 }
@@ -202,7 +202,7 @@ fn seed() -> Result<u64> {
 }
 
 /// Runs `f` in a thread that waits for it, and returns once it sleeps in the kernel: its thread id.
-fn sleeper<'scope, T: Send + 'scope>(
+pub fn sleeper<'scope, T: Send + 'scope>(
     scope: &'scope thread::Scope<'scope, '_>,
     f: impl FnOnce() -> T + Send + 'scope,
 ) -> Result<(Pid, thread::ScopedJoinHandle<'scope, T>)> {
@@ -220,6 +220,6 @@ fn sleeper<'scope, T: Send + 'scope>(
     Ok((tid, thread))
 }
 
-fn joined<T>(thread: thread::ScopedJoinHandle<'_, T>) -> Result<T> {
+pub fn joined<T>(thread: thread::ScopedJoinHandle<'_, T>) -> Result<T> {
     thread.join().map_err(|_| anyhow!("the thread panicked"))
 }

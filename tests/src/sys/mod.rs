@@ -1,5 +1,6 @@
 //! What no safe crate offers: every `unsafe` of the tests is here.
 
+pub mod bpf;
 pub mod device;
 pub mod memory;
 pub mod stall;

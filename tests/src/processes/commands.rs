@@ -1,19 +1,13 @@
-//! The process cache and the slab caches, through the CLI.
-
-use std::collections::BTreeMap;
+//! The commands, in few words: what each of them prints.
 
 use anyhow::{Context, Result, ensure};
 use serde_json::Value;
 
+use super::{json, last_argument, list, nothing_lost, number};
 use crate::Test;
 use crate::run::{Process, pidlist, shell};
 
 pub const TESTS: &[(&str, Test)] = &[
-    (
-        "processes: 5,000 short lives, one after the other",
-        five_thousand_lives,
-    ),
-    ("processes: four storms at once", four_storms_at_once),
     (
         "processes: exit codes, signals and parents",
         exits_and_parents,
@@ -32,99 +26,6 @@ pub const TESTS: &[(&str, Test)] = &[
     ("slabs: figures equal slabinfo", slabs_equal_slabinfo),
     ("doctor: everything is there", doctor),
 ];
-
-fn json(arguments: &[&str]) -> Result<Value> {
-    let ran = pidlist(["--json"].iter().chain(arguments))?;
-    ensure!(ran.code == Some(0), "{arguments:?}: {ran:#?}");
-    serde_json::from_str(&ran.stdout).with_context(|| format!("the output of {arguments:?}"))
-}
-
-fn list<'a>(document: &'a Value, name: &str) -> Result<&'a Vec<Value>> {
-    document[name]
-        .as_array()
-        .with_context(|| format!("no list {name} in {document}"))
-}
-
-fn number(value: &Value) -> Result<u64> {
-    value
-        .as_u64()
-        .with_context(|| format!("{value} is no number"))
-}
-
-/// The last argument of a process.
-fn last_argument(process: &Value) -> Option<&str> {
-    process["args"].as_array()?.last()?.as_str()
-}
-
-fn nothing_lost(document: &Value) -> Result<()> {
-    let summary = &document["summary"];
-    for kind in ["forks", "execs", "exits"] {
-        ensure!(summary["lost"][kind] == 0, "lost {kind}: {summary}");
-    }
-    ensure!(
-        summary["repaired"] == 0,
-        "there was something to repair: {summary}"
-    );
-    Ok(())
-}
-
-/// Every one of the `count` lives of every one of the `storms` is there, exactly once.
-fn all_lives(document: &Value, storms: usize, count: usize) -> Result<()> {
-    nothing_lost(document)?;
-    let mut seen = BTreeMap::<&str, usize>::new();
-    for process in list(document, "processes")? {
-        let Some(argument) = last_argument(process).filter(|a| a.starts_with("storm-")) else {
-            continue;
-        };
-        if process["comm"] == "guest-tests" {
-            continue;
-        }
-        *seen.entry(argument).or_default() += 1;
-        ensure!(
-            process["exit"]["code"] == 0 && process["exit"]["observed"] == true,
-            "{process}"
-        );
-        ensure!(
-            process["parent_at_fork"]["pid"].is_u64(),
-            "no parent: {process}"
-        );
-    }
-    ensure!(
-        seen.len() == count,
-        "{} different lives of {count} were seen",
-        seen.len()
-    );
-    let wrong = seen.iter().find(|(_, times)| **times != storms);
-    ensure!(
-        wrong.is_none(),
-        "this one was seen a wrong number of times: {wrong:?}"
-    );
-    Ok(())
-}
-
-fn five_thousand_lives() -> Result<()> {
-    let document = json(&[
-        "ps",
-        "--of-command",
-        "--exited",
-        "--",
-        "guest-tests",
-        "storm",
-        "5000",
-    ])?;
-    all_lives(&document, 1, 5000)?;
-    let seen = &document["summary"]["seen"];
-    for kind in ["forks", "execs", "exits"] {
-        ensure!(number(&seen[kind])? >= 5000, "{kind}: {seen}");
-    }
-    Ok(())
-}
-
-fn four_storms_at_once() -> Result<()> {
-    let storms = "for i in 1 2 3 4; do guest-tests storm 500 >/dev/null & done; wait";
-    let document = json(&["ps", "--of-command", "--exited", "--", "sh", "-c", storms])?;
-    all_lives(&document, 4, 500)
-}
 
 fn exits_and_parents() -> Result<()> {
     // The orphan outlives its parent, and is still known as its child.
