@@ -1,7 +1,6 @@
 //! Whose child a process is: at its fork, and now.
 
 use anyhow::{Context, Result, ensure};
-use rustix::io::Errno;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::{Value, json as value};
 
@@ -130,19 +129,14 @@ fn a_subreaper() -> Result<()> {
 
 fn a_reused_parent() -> Result<()> {
     let watching = Watching::start(&["ps"])?;
-    let (mut parent, orphan) = family()?;
-    parent.leave()?;
-    let reaper = adopted(orphan, parent.pid())?;
-    // The kernel gives a pid back a moment after it has told of the end.
-    let mut another = None;
-    until("the pid is free", || match Idle::at(parent.pid()) {
-        Err(Errno::EXIST) => Ok(false),
-        idle => {
-            another = Some(idle?);
-            Ok(true)
-        }
-    })?;
-    let another = another.context("nobody has the pid")?;
+    // The parent leads no group: as long as anybody is in one, nobody gets its leader's number.
+    let mut reaper = Helper::start(&["subreaper", "threads", "0"])?;
+    let orphan = fork(&mut reaper)?;
+    let parent = proc::parent(orphan).context("it has ended")?;
+    reaper.tell("end 0")?;
+    ensure!(reaper.line()? == "alone");
+    let reaper = reaper.pid();
+    let another = Idle::at(parent)?;
     is_child_of(orphan, reaper)?;
     let document = watching.finish()?;
     nothing_lost(&document)?;
